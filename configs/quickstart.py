@@ -1,0 +1,130 @@
+"""ThinkSafe on the embedded model organism: the whole method on two CPU cores, in under three minutes, no download.
+
+    python -m lrm_align.main --config=configs/quickstart.py
+
+Numbers marked (lab) were chosen on the organism; they are ours, not the paper's. Presets: `full` trains all weights
+instead of adapters, `benign_only` and `rejection` are the negative controls.
+"""
+
+from ml_collections import ConfigDict
+
+from lrm_align import lab
+from lrm_align.config import choose
+
+
+def get_config(preset: str = "lora") -> ConfigDict:
+    """The quickstart, or one of its comparisons."""
+    config = ConfigDict()
+    config.recipe = "lrm_align.recipes.thinksafe:recipe"
+    config.seed = 0  # draws the split into topics and wrappers that are trained on and held out, and all samples
+    config.seeds = 1  # run this many seeds, from `seed` on; 3 make the committed table
+
+    config.model = {
+        "path": str(lab.CHECKPOINT),
+        "dtype": "float32",  # of activations; CPUs have no fast bfloat16
+        "param_dtype": "float32",  # of weights in memory; the checkpoint stores bfloat16
+        "remat": "none",  # rows are short: everything fits
+        "attention": "auto",
+    }
+    config.lora = {
+        "rank": 16,  # (lab)
+        "alpha": 16.0,  # (lab) scale alpha / rank = 1
+        "dropout": 0.0,  # (lab)
+        "targets": "q|k|v|o|gate|up|down",  # (lab) all linear layers; ThinkSafe's own are q and v
+    }
+    config.mesh = {"data": 1, "fsdp": 1, "tensor": 1}
+
+    config.prompts = {
+        "factory": "lrm_align.lab:training_prompts",
+        "args": {
+            "harmful": 600,  # (lab)
+            "benign": 500,  # (lab)
+            "arithmetic": 300,  # (lab)
+            "facts": 100,  # (lab) keeps recall: lab questions about topics
+        },
+        "against": {},  # the lab's splits are disjoint by construction
+    }
+    config.sample = {
+        "steering": "prefix",  # arXiv 2601.23143, appendix E.3
+        "teacher": "",  # another model's directory, for the cross-model ablation
+        "written_refusal": "",  # a sentence: no sampling for harmful prompts, the DirectRefusal baseline
+        "samples": 1,  # appendix B.1
+        "temperature": 0.6,  # appendix B.1
+        "top_p": 0.95,  # appendix B.1
+        "top_k": 20,  # appendix B.1, Qwen3
+        "min_p": 0.0,
+        "max_new_tokens": 128,  # (lab) the longest document has fewer
+        "slots": 128,  # (lab) decoded at a time
+        "max_length": 256,  # (lab) positions of a slot
+        "steps_per_call": 16,  # (lab) tokens between two looks of the host
+        "shard_traces": 512,  # (lab) traces a shard; at most these are lost to a kill
+    }
+    config.guard = {
+        "factory": "lrm_align.lab:RuleGuard",
+        "args": {},
+        "threshold": 0.5,  # unsafe from here on
+    }
+    config.filter = {"whole_groups": False, "strip_thinking": False}
+    config.train = {
+        "objective": "lrm_align.recipes.thinksafe:objective",
+        "objective_args": {"kl": 0.0},
+        "batch_traces": 16,  # (lab)
+        "batch_rows": 0,
+        "row_length": 512,  # (lab) tokens in a packed row
+        "max_segments": 32,  # (lab)
+        "overlong": "drop",
+        "epochs": 3,  # section 5.1
+        "micro_batches": 1,
+        "chunk": 256,  # (lab) positions whose logits are in memory at a time
+        "train_sources": ("SAMPLED",),
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 2e-3,  # (lab)
+            "schedule": "cosine",  # to zero, section 5.1
+            "warmup": 0.1,  # fraction of the steps, section 5.1
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": 0.0,
+            "clip": 1.0,  # the authors' code
+        },
+        "checkpoint_every": 200,  # (lab) steps
+        "keep": 2,  # checkpoints
+        "log_every": 10,  # steps
+    }
+    config.export = {"dtype": "bfloat16", "adapters": True}  # as the checkpoint is stored
+    config.evaluate = {
+        "factory": "lrm_align.lab:evaluate",
+        "args": {"attacks": 200, "benign": 200, "arithmetic": 200, "facts": 48},  # prompts a rate; the table takes more
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "top_k": 20,
+    }
+    choose(preset, VARIANTS)(config)
+    return config
+
+
+def lora(config: ConfigDict) -> None:
+    """Adapters on a frozen model."""
+
+
+def full(config: ConfigDict) -> None:
+    """All weights."""
+    config.lora.rank = 0
+    config.train.optimizer.learning_rate = 3e-4  # (lab)
+
+
+def benign_only(config: ConfigDict) -> None:
+    """Control: the same training without any harmful prompt. It must stay unsafe."""
+    config.prompts.args.harmful = 0
+    config.prompts.args.benign = 1100  # as many prompts as in the method's own run
+
+
+def rejection(config: ConfigDict) -> None:
+    """Control: no steering; a prompt stays if all of five samples are safe (section 5.4). It must stay unsafe."""
+    config.sample.steering = "none"
+    config.sample.samples = 5
+    config.filter.whole_groups = True
+
+
+VARIANTS = {"lora": lora, "full": full, "benign_only": benign_only, "rejection": rejection}

@@ -1,0 +1,126 @@
+"""Text to ids where control tokens come from us alone."""
+
+import json
+import re
+from collections.abc import Sequence
+
+import tokenizers
+from transformers import PreTrainedTokenizerBase
+
+from lrm_align.chat.user_text import Marker
+from lrm_align.errors import UserError, one_line
+
+
+class SpanEncoder:
+    """Splits text at trusted control tokens and encodes each whole span by a copy of the tokenizer without them.
+
+    A span, template and user text together, is one piece for the pre-tokeniser, so the ids equal those of the usual
+    encoding wherever user text is harmless.
+
+    Args:
+      tokenizer: a fast tokenizer; it is not changed.
+
+    Raises:
+      UserError: the tokenizer is a slow one, or plain text could still give one of its control ids.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"tokenizer {type(tokenizer).__name__} is a slow one; a fast tokenizer (tokenizer.json) is needed"
+            )
+        self.tokenizer = tokenizer
+        self._backend: tokenizers.Tokenizer = tokenizer.backend_tokenizer
+        added = self._backend.get_added_tokens_decoder()
+        self.control: dict[str, int] = {token.content: id for id, token in added.items() if token.content}
+        longest_first = sorted(added.values(), key=lambda token: len(token.content), reverse=True)
+        self._split = re.compile("|".join(map(_pattern, longest_first)) or "(?!)")
+        self._plain = _without_added_tokens(self._backend, self.control)
+        self._marker = Marker(self.control, avoid="")
+        # A word-level model answers with its unknown token, which is no forgery.
+        unknown = {tokenizer.unk_token_id}
+        forbidden = set(self.control.values()) - unknown
+        for content in self.control:
+            if forbidden & set(self.plain(content)):
+                raise UserError(f"tokenizer: plain text {content!r} still gives a control id, so users could forge it")
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def plain(self, text: str) -> list[int]:
+        """Ids of text in which nothing is a control token."""
+        return self._plain.encode(_encodable(text), add_special_tokens=False).ids
+
+    def trusted(self, text: str) -> list[int]:
+        """Ids of text whose control tokens are meant."""
+        return self._spans(_encodable(text), Marker((), ""))
+
+    def mixed(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
+        """Ids of (text, trusted) parts in a row: only trusted parts hold control tokens."""
+        marker = self.marker("".join(text for text, _ in parts))
+        return self.marked("".join(text if trusted else marker.mark(text) for text, trusted in parts), marker)
+
+    def marker(self, avoid: str) -> Marker:
+        """A `Marker` against this tokenizer's control tokens whose stand-ins do not occur in `avoid`."""
+        return self._marker if self._marker.stands_apart_from(avoid) else Marker(self.control, avoid)
+
+    def marked(self, text: str, marker: Marker) -> list[int]:
+        """Ids of a rendered text in which the marker's stand-ins protect what users wrote."""
+        return self._spans(_encodable(text), marker)
+
+    def decode(self, ids: Sequence[int], keep_control: bool = True) -> str:
+        """Text of ids; special tokens are left out unless `keep_control`."""
+        return self._backend.decode([int(id) for id in ids], skip_special_tokens=not keep_control)
+
+    def _spans(self, text: str, marker: Marker) -> list[int]:
+        ids: list[int] = []
+        end = 0
+        for match in self._split.finditer(text):
+            ids += self.plain(marker.unmark(text[end : match.start()]))
+            ids.append(self.control[match.group(match.lastindex or 0)])  # a group where a token eats its neighbours
+            end = match.end()
+        return ids + self.plain(marker.unmark(text[end:]))
+
+
+def _pattern(token: tokenizers.AddedToken) -> str:
+    pattern = re.escape(token.content)
+    if token.single_word:
+        pattern = rf"(?<!\w){pattern}(?!\w)"
+    if token.lstrip or token.rstrip:
+        pattern = (r"\s*" if token.lstrip else "") + f"({pattern})" + (r"\s*" if token.rstrip else "")
+    # No group elsewhere: hundreds of plain alternatives share a literal start, which `re` then searches for.
+    return pattern
+
+
+def _without_added_tokens(backend: tokenizers.Tokenizer, control: dict[str, int]) -> tokenizers.Tokenizer:
+    """A tokenizer of the same model, normaliser and pre-tokeniser that knows no added token."""
+    if all(backend.model.token_to_id(content) is None for content in control):
+        plain = tokenizers.Tokenizer(backend.model)
+        if backend.normalizer is not None:
+            plain.normalizer = backend.normalizer
+        if backend.pre_tokenizer is not None:
+            plain.pre_tokenizer = backend.pre_tokenizer
+        return plain
+    # Some files list control tokens among the ordinary ones as well: take them out there too.
+    described = json.loads(backend.to_str())
+    model = described["model"]
+    if not isinstance(model.get("vocab"), dict):
+        raise UserError(f"tokenizer: a {model['type']} model that holds control tokens in its vocabulary is unsupported")
+    removed = set(control) - {model.get("unk_token")}
+    model["vocab"] = {token: id for token, id in model["vocab"].items() if token not in removed}
+    if "merges" in model:
+        pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
+        model["merges"] = [pair for pair in pairs if not removed & {*pair, "".join(pair)}]
+    described.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
+    return tokenizers.Tokenizer.from_str(json.dumps(described))
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        bad = one_line(repr(text[max(0, error.start - 20) : error.end + 20]))
+        raise UserError(f"undecodable text: a lone surrogate at character {error.start}, near {bad}") from None
+    return text

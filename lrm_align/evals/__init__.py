@@ -1,0 +1,1 @@
+"""What a model is worth, before and after: prompt sets, verdicts, rates and their intervals."""

@@ -1,0 +1,33 @@
+"""What an evaluation is given: a model that answers prompts, and a guard."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lrm_align.chat import Prompt
+from lrm_align.scoring import Guard
+
+
+class Answer(NamedTuple):
+    """One response.
+
+    Attributes:
+      text: everything that the assistant said, thinking included, without the end of the turn.
+      finished: False where it ran into its limit.
+    """
+
+    text: str
+    finished: bool
+
+
+class Subject(NamedTuple):
+    """The model under evaluation.
+
+    Attributes:
+      answer: (name of the set, prompts) to one answer each, in order; resumable, and kept on disk by name.
+      guard: builds the guard on first use.
+      seed: of the run.
+    """
+
+    answer: Callable[[str, Sequence[Prompt]], list[Answer]]
+    guard: Callable[[], Guard]
+    seed: int

@@ -1,0 +1,133 @@
+"""`python -m lrm_align.main --config=FILE.py[:PRESET]`: runs a method from its prompts to its report.
+
+The order: parse the command line; check every stage (`Recipe` building is the preflight); write `run.json`; run the
+stages that are not finished; write and show the report.
+"""
+
+import copy
+import json
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+import lrm_align
+from lrm_align import report as reports
+from lrm_align.config import Invocation, parse, plain, resolve
+from lrm_align.errors import UserError, command
+from lrm_align.recipes import stage as stages_
+from lrm_align.recipes.recipe import Recipe
+
+USAGE = "python -m lrm_align.main --config=configs/quickstart.py [--stages=sample,train] [--workdir=DIR] [--dry_run]"
+
+
+@command
+def main(argv: Sequence[str]) -> None:
+    """Runs the recipe of a config."""
+    invocation = parse(argv, USAGE, {"stages": "only these stages, with what they depend on: sample,train"})
+    if invocation.arguments:
+        raise UserError(f"unexpected argument {invocation.arguments[0]!r}; usage: {USAGE}")
+    config = invocation.config
+    workdir = epath.Path(invocation.options["workdir"] or f"runs/{invocation.name.replace(':', '-')}")
+    names = invocation.options["stages"].split(",") if invocation.options["stages"] else None
+    dry = bool(invocation.options["dry_run"])
+    seeds = _seeds(config)
+    if not dry:
+        _make(workdir)
+    finished = []
+    for seed in seeds:
+        one = copy.deepcopy(config).unlock()
+        one.seed = seed
+        directory = workdir if len(seeds) == 1 else workdir / f"seed_{seed}"
+        recipe = resolve(config.recipe)(one, directory)
+        stages_.chosen(recipe.stages, names)
+        if dry:
+            _describe(recipe, one, directory)
+            return
+        finished.append(_run(recipe, one, directory, names, invocation))
+    if len(seeds) > 1 and all("before" in report and "after" in report for report in finished):
+        combined = reports.combine(finished)
+        reports.show(combined)
+        print(f"report: {reports.write(workdir, combined)}")
+
+
+def _run(recipe: Recipe, config: ConfigDict, workdir: epath.Path, names, invocation: Invocation) -> dict[str, Any]:
+    _make(workdir)
+    (workdir / "run.json").write_text(json.dumps(_run_facts(config, invocation), indent=1, default=str))
+    summaries = stages_.run(recipe.stages, workdir, names)
+    directories = {planned.stage.name: planned.directory for planned in stages_.plan(recipe.stages, workdir)}
+    report = {"title": recipe.title, "config": invocation.name, "seed": config.seed, "model": config.model.path}
+    report |= recipe.report(summaries, directories)
+    reports.show(report)
+    print(f"report: {reports.write(workdir, report)}")
+    return report
+
+
+def _seeds(config: ConfigDict) -> list[int]:
+    if config.seeds < 1:
+        raise UserError(f"config.seeds is {config.seeds}; it must be at least 1")
+    return [config.seed + offset for offset in range(config.seeds)]
+
+
+def _make(workdir: epath.Path) -> None:
+    """Creates the workdir and writes to it once, before anything slow could be lost."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / ".writable"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"workdir {workdir} is not writable: {error.strerror or error}") from None
+
+
+def _run_facts(config: ConfigDict, invocation: Invocation) -> Mapping[str, Any]:
+    import jax
+
+    return {
+        "config": plain(config),
+        "name": invocation.name,
+        "command": sys.argv,
+        "versions": _versions(),
+        "commit": _commit(),
+        "seed": config.seed,
+        "devices": [str(device) for device in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib import metadata
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "transformers", "datasets", "numpy")
+    versions = {name: metadata.version(name) for name in names}
+    return {"lrm_align": lrm_align.__version__, "python": platform.python_version(), **versions}
+
+
+def _commit() -> str | None:
+    """The commit of a source checkout; None for an installed package."""
+    root = epath.Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def _describe(recipe: Recipe, config: ConfigDict, workdir: epath.Path) -> None:
+    print(json.dumps(plain(config), indent=1))
+    for fact in recipe.facts:
+        print(fact)
+    print(f"plan ({workdir}):")
+    for planned in stages_.plan(recipe.stages, workdir):
+        state = "finished" if planned.finished is not None else "to run"
+        after = f" after {', '.join(planned.stage.depends)}" if planned.stage.depends else ""
+        print(f"  {planned.stage.name:10}{state:10}{planned.directory.name}{after}")
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    main(sys.argv)

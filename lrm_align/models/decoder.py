@@ -1,0 +1,178 @@
+"""The shared decoder: embed → layers → head, each callable alone, as pure functions over one parameter tree."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lrm_align.models import partition, rope
+from lrm_align.models.attention import attention, masked_attention
+from lrm_align.models.config import ModelConfig
+from lrm_align.models.layer import Layer, rms_norm
+from lrm_align.models.remat import rematerialised
+
+Params = Any  # {"embed": V×D, "layers": {name: L×…}, "final_norm": D, ["head": D×V]}
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens decoded so far, one slot a row."""
+
+    k_LxBxCxKxH: jax.Array
+    v_LxBxCxKxH: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The static half of a model; parameters are a separate pytree with layers stacked on axis 0.
+
+    Attributes:
+      config: the shape.
+      dtype: of activations and matrix products; sums, norms and log-probabilities stay in float32.
+      remat: a policy of `models.remat`.
+      attention: a kernel of `models.attention`.
+      scan: scan over layers; unrolled otherwise (slower to compile, for tests).
+      rules: logical axis names to mesh axes.
+    """
+
+    config: ModelConfig
+    dtype: str = "float32"
+    remat: str = "none"
+    attention: str = "auto"
+    scan: bool = True
+    rules: partition.Rules = partition.DEFAULT_RULES
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters: normal(0.02), residual outputs scaled by 1/√(2L), norms one, biases zero."""
+        c = self.config
+        embed_key, head_key, layer_key = (jax.random.fold_in(key, i) for i in range(3))
+
+        def layer(key):
+            return nnx.to_pure_dict(nnx.state(Layer(c, rngs=nnx.Rngs(params=key)), nnx.Param))
+
+        params = {
+            "embed": 0.02 * jax.random.normal(embed_key, (c.vocab_size, c.width)),
+            "layers": jax.vmap(layer)(jax.random.split(layer_key, c.num_layers)),
+            "final_norm": jnp.ones(c.width),
+        }
+        if not c.tied:
+            params["head"] = 0.02 * jax.random.normal(head_key, (c.width, c.vocab_size))
+        return params
+
+    def head(self, params: Params) -> jax.Array:
+        """The output matrix head_DxV, the transposed embedding where tied."""
+        return params["embed"].T if self.config.tied else params["head"]
+
+    def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
+        """Token vectors, tokens.shape + (D,)."""
+        return params["embed"].astype(self.dtype)[tokens]
+
+    def hidden(
+        self,
+        params: Params,
+        tokens_BxT: jax.Array,
+        segment_ids_BxT: jax.Array | None = None,
+        positions_BxT: jax.Array | None = None,
+    ) -> jax.Array:
+        """Final hidden states hidden_BxTxD, normed, ready for the head.
+
+        Args:
+          params: parameters.
+          tokens_BxT: token ids.
+          segment_ids_BxT: packed traces; one segment a row where None.
+          positions_BxT: rotary positions; 0…T-1 where None.
+        """
+        x, _ = self._layers(params, tokens_BxT, segment_ids_BxT, positions_BxT, collect=False)
+        return rms_norm(x, params["final_norm"], self.config.norm_eps)
+
+    def logits(self, params, tokens_BxT, segment_ids_BxT=None, positions_BxT=None) -> jax.Array:
+        """float32 logits_BxTxV, for tests and small uses: training and sampling never hold them for a batch."""
+        hidden = self.hidden(params, tokens_BxT, segment_ids_BxT, positions_BxT)
+        return head_logits(hidden, self.head(params))
+
+    def init_cache(self, slots: int, length: int) -> Cache:
+        """An empty cache of `slots` rows of `length` positions, in the compute dtype."""
+        c = self.config
+        shape = (c.num_layers, slots, length, c.num_kv_heads, c.head_dim)
+        return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+
+    def prefill(
+        self, params: Params, tokens_BxT: jax.Array, lengths_B: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Runs prompts padded on the right; returns hidden_BxTxD, k_LxBxTxKxH and v_LxBxTxKxH."""
+        segment_ids_BxT = (jnp.arange(tokens_BxT.shape[1]) < lengths_B[:, None]).astype(jnp.int32)
+        x, (k, v) = self._layers(params, tokens_BxT, segment_ids_BxT, None, collect=True)
+        return rms_norm(x, params["final_norm"], self.config.norm_eps), k, v
+
+    def decode(
+        self, params: Params, cache: Cache, tokens_B: jax.Array, positions_B: jax.Array
+    ) -> tuple[jax.Array, Cache]:
+        """One token a slot: writes position positions_B[b] of slot b, attends to what stands there and before.
+
+        The cache travels in the scan's carry: as scanned inputs and outputs XLA would copy it whole.
+
+        Returns:
+          hidden_BxD, normed, and the cache.
+        """
+        c = self.config
+        rows_B = jnp.arange(tokens_B.shape[0])
+        length = cache.k_LxBxCxKxH.shape[2]
+        mask_Bx1xC = (jnp.arange(length) <= positions_B[:, None])[:, None]
+        cos, sin = rope.angles(c.rope, c.head_dim, positions_B[:, None])
+
+        def body(carry, layer_params):
+            x, k_all, v_all, index = carry
+            layer = self._layer(layer_params)
+            q, k, v = layer.qkv(x, cos, sin)
+            k_all = k_all.at[index, rows_B, positions_B].set(k[:, 0].astype(k_all.dtype))
+            v_all = v_all.at[index, rows_B, positions_B].set(v[:, 0].astype(v_all.dtype))
+            k_layer = jax.lax.dynamic_index_in_dim(k_all, index, 0, keepdims=False)
+            v_layer = jax.lax.dynamic_index_in_dim(v_all, index, 0, keepdims=False)
+            x = layer.rest(x, masked_attention(q, k_layer, v_layer, mask_Bx1xC))
+            return (x, k_all, v_all, index + 1), None
+
+        x = self.embed(params, tokens_B)[:, None]
+        (x, k, v, _), _ = jax.lax.scan(body, (x, *cache, jnp.int32(0)), params["layers"])
+        return rms_norm(x[:, 0], params["final_norm"], c.norm_eps), Cache(k, v)
+
+    def _layers(self, params, tokens_BxT, segment_ids_BxT, positions_BxT, collect: bool):
+        B, T = tokens_BxT.shape
+        if segment_ids_BxT is None:
+            segment_ids_BxT = jnp.ones((B, T), jnp.int32)
+        if positions_BxT is None:
+            positions_BxT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
+        cos, sin = rope.angles(self.config.rope, self.config.head_dim, positions_BxT)
+
+        def body(x, layer_params):
+            x = partition.constrain(x, ("batch", None, None), self.rules)
+            layer = self._layer(layer_params)
+            q, k, v = layer.qkv(x, cos, sin)
+            context = attention(q, k, v, segment_ids_BxT, self.attention)
+            return layer.rest(x, jax.ad_checkpoint.checkpoint_name(context, "context")), (k, v) if collect else None
+
+        body = rematerialised(body, self.remat)
+        x = partition.constrain(self.embed(params, tokens_BxT), ("batch", None, None), self.rules)
+        if self.scan:
+            return jax.lax.scan(body, x, params["layers"])
+        outputs = []
+        for index in range(self.config.num_layers):
+            x, output = body(x, jax.tree.map(lambda a, i=index: a[i], params["layers"]))
+            outputs.append(output)
+        return x, jax.tree.map(lambda *a: jnp.stack(a), *outputs)
+
+    def _layer(self, layer_params: dict[str, Any]) -> Layer:
+        state = nnx.State({name: nnx.Param(value) for name, value in layer_params.items()})
+        return nnx.merge(_layer_graph(self.config), state)
+
+
+@functools.cache
+def _layer_graph(config: ModelConfig) -> nnx.GraphDef:
+    """The NNX structure of a block, split from its parameters once for each config."""
+    return nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(params=0))))[0]
+
+
+def head_logits(hidden: jax.Array, head_DxV: jax.Array) -> jax.Array:
+    """hidden_…xD · head_DxV, summed and returned in float32."""
+    return jnp.matmul(hidden, head_DxV.astype(hidden.dtype), preferred_element_type=jnp.float32)

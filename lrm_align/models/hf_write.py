@@ -1,0 +1,149 @@
+"""Writes a Hugging Face directory, one tensor in host memory at a time."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from lrm_align.errors import UserError
+from lrm_align.models import hf_files, hf_map, safetensors_io
+from lrm_align.models.config import ModelConfig
+from lrm_align.models.decoder import Model, Params
+from lrm_align.models.projection import INPUTS, LoraKernel, merged
+from lrm_align.models.safetensors_io import NewTensor
+
+# Spellings of the same facts; none may survive beside another when the config is written anew.
+_ROPE_FIELDS = ("rope_theta", "rope_scaling", "rope_parameters")
+
+
+def save(
+    directory: str | epath.PathLike,
+    model: Model,
+    params: Params,
+    source: str | epath.PathLike | None = None,
+    dtype: str | None = None,
+    max_shard_bytes: int = 4_500_000_000,
+) -> epath.Path:
+    """Writes config, weights and, from `source`, everything else that the model needs to be used.
+
+    Adapters (`LoraKernel` leaves) are merged into their kernels. On several hosts every process calls it and the first
+    one writes. config.json comes last: a directory without it is an unfinished export, and is refused by `load`.
+
+    Args:
+      directory: where to; weights of an earlier export there are replaced.
+      model: gives the config.
+      params: parameters, on any devices.
+      source: the directory or hub id that the model came from: its config's unknown fields, generation_config,
+        tokenizer and chat template are taken over.
+      dtype: of the written weights; that of the parameters where None.
+      max_shard_bytes: of one file.
+
+    Returns:
+      The directory.
+
+    Raises:
+      UserError: `source` is the directory itself, or holds another architecture.
+    """
+    target = epath.Path(directory)
+    origin = None if source is None else hf_files.resolve(source)
+    if origin is not None and target.exists() and target.resolve() == origin.resolve():
+        raise UserError(f"{target}: is the directory that the model came from; export it somewhere else")
+    fields = {} if origin is None else hf_files.read_json(origin / "config.json")
+    tensors = list(_tensors(model, params, dtype))
+    config = _config(model.config, fields, tensors)
+    writes = jax.process_index() == 0
+    if writes:
+        target.mkdir(parents=True, exist_ok=True)
+        stale = [p for p in target.iterdir() if p.name in ("config.json", hf_files.INDEX) or p.suffix == ".safetensors"]
+        for path in stale:
+            path.unlink()
+    _write_weights(target, tensors, max_shard_bytes, writes)
+    if writes:
+        for name in hf_files.COMPANIONS if origin is not None else ():
+            if (origin / name).is_file():
+                (target / name).write_bytes((origin / name).read_bytes())
+        (target / "config.json").write_text(_json(config))
+    return target
+
+
+def _tensors(model: Model, params: Params, dtype: str | None) -> Iterator[NewTensor]:
+    """Every tensor in the order of the forward pass."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda x: isinstance(x, LoraKernel))
+    found = {hf_map.weight_of(model.config, path).leaf: leaf for path, leaf in leaves}
+    expected = {path[-1].key: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
+    actual = {name: (leaf.base if isinstance(leaf, LoraKernel) else leaf).shape for name, leaf in found.items()}
+    if actual != expected:
+        raise ValueError(f"parameters are not those of the config: {actual} instead of {expected}")
+    table = hf_map.TABLES[model.config.family]
+    stacked = [weight for weight in table.values() if weight.stacked and weight.leaf in found]
+
+    def tensor(weight: hf_map.Weight, layer: int | None) -> NewTensor:
+        leaf = found[weight.leaf]
+        array = leaf.base if isinstance(leaf, LoraKernel) else leaf
+        kind = np.dtype(dtype or array.dtype)
+        shape = weight.shape(array.shape if layer is None else array.shape[1:])
+
+        def read() -> np.ndarray:
+            ours = leaf if layer is None else jax.tree.map(lambda a: a[layer], leaf)
+            return np.asarray(weight.unview(_on_host(merged(ours, INPUTS.get(weight.leaf, 1)))), kind)
+
+        return NewTensor(weight.name.format(layer), kind, shape, read)
+
+    yield tensor(table["embed"], None)
+    for layer in range(model.config.num_layers):
+        for weight in stacked:
+            yield tensor(weight, layer)
+    yield tensor(table["final_norm"], None)
+    if "head" in found:
+        yield tensor(table["head"], None)
+
+
+def _on_host(array: Any) -> np.ndarray:
+    """The whole array as NumPy; a collective where its parts lie on several hosts."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+def _write_weights(target: epath.Path, tensors: list[NewTensor], max_shard_bytes: int, writes: bool) -> None:
+    shards: list[list[NewTensor]] = [[]]
+    for tensor in tensors:
+        if shards[-1] and sum(t.nbytes for t in shards[-1]) + tensor.nbytes > max_shard_bytes:
+            shards.append([])
+        shards[-1].append(tensor)
+    count = len(shards)
+    files = [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)] if count > 1 else [hf_files.SINGLE]
+    for name, shard in zip(files, shards):
+        if writes:
+            safetensors_io.write(target / name, shard)
+        else:
+            for tensor in shard:
+                tensor.read()  # Takes part in gathering it.
+    if writes and count > 1:
+        weight_map = {tensor.name: name for name, shard in zip(files, shards) for tensor in shard}
+        total = sum(tensor.nbytes for tensor in tensors)
+        (target / hf_files.INDEX).write_text(_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
+
+
+def _config(config: ModelConfig, source: dict[str, Any], tensors: list[NewTensor]) -> dict[str, Any]:
+    fields = dict(source)
+    if not source or ModelConfig.from_hf(source) != config:
+        if source.get("model_type", config.family) != config.family:
+            raise UserError(
+                f"the source's config.json describes a {source['model_type']} model, this is {config.family}"
+            )
+        fields = {k: v for k, v in source.items() if k not in _ROPE_FIELDS} | config.to_hf()
+    fields["tie_word_embeddings"] = config.tied
+    # transformers 4 wrote "torch_dtype", 5 writes "dtype"; both read both.
+    fields["torch_dtype" if "torch_dtype" in source else "dtype"] = str(jnp.result_type(*{t.dtype for t in tensors}))
+    return fields
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

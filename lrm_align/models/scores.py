@@ -1,0 +1,114 @@
+"""Log-probabilities and their relatives for every loss, in chunks: a batch's logits are never in memory at once."""
+
+from collections.abc import Collection
+
+import jax
+import jax.numpy as jnp
+
+from lrm_align.models.decoder import head_logits
+
+NAMES = ("logp", "entropy", "kl_forward", "kl_reverse")
+
+
+def token_scores(
+    hidden_BxTxD: jax.Array,
+    head_DxV: jax.Array,
+    targets_BxT: jax.Array,
+    *,
+    needs: Collection[str] = ("logp",),
+    reference: tuple[jax.Array, jax.Array] | None = None,
+    temperature: float = 1.0,
+    vocab_size: int | None = None,
+    chunk: int | None = 512,
+) -> dict[str, jax.Array]:
+    """Scores of targets under softmax(hidden·head / temperature), float32.
+
+    logp = log p(target); entropy = -Σ p log p; kl_forward = Σ r log(r/p); kl_reverse = Σ p log(p/r), with p the policy
+    and r the reference, over the whole vocabulary. The logits of `chunk` positions at a time are computed, and computed
+    again in the backward pass.
+
+    Args:
+      hidden_BxTxD: normed hidden states.
+      head_DxV: output matrix.
+      targets_BxT: the token each hidden state predicts.
+      needs: names out of `NAMES`.
+      reference: (hidden_BxTxD, head_DxV) of the reference, for the divergences; no gradient flows into it.
+      temperature: divides the logits of both.
+      vocab_size: rows of the head beyond it are padding and get no probability.
+      chunk: positions of a row scored at a time; None scores all at once and keeps the logits for the backward pass.
+
+    Returns:
+      {name: array_BxT}.
+
+    Raises:
+      ValueError: an unknown name, or a divergence without a reference.
+    """
+    unknown = set(needs) - set(NAMES)
+    if unknown:
+        raise ValueError(f"unknown scores {sorted(unknown)}; known are {NAMES}")
+    divergent = {"kl_forward", "kl_reverse"} & set(needs)
+    if divergent and reference is None:
+        raise ValueError(f"{sorted(divergent)} need a reference")
+    if reference is not None:
+        reference = jax.lax.stop_gradient(reference)
+
+    def log_softmax(hidden, head):
+        logits = head_logits(hidden, head) / temperature
+        if vocab_size is not None and vocab_size < logits.shape[-1]:
+            logits = jnp.where(jnp.arange(logits.shape[-1]) < vocab_size, logits, -jnp.inf)
+        return logits, jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+    def score(inputs):
+        hidden, targets, ref_hidden = inputs
+        logits, total = log_softmax(hidden, head_DxV)
+        out = {}
+        if "logp" in needs:
+            # Gather before subtracting: one number a token instead of a vocabulary.
+            out["logp"] = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0] - total[..., 0]
+        if set(needs) == {"logp"}:
+            return out
+        logp = logits - total
+        p = jnp.exp(logp)
+        safe_logp = jnp.where(p > 0, logp, 0.0)
+        if "entropy" in needs:
+            out["entropy"] = -jnp.sum(p * safe_logp, axis=-1)
+        if divergent:
+            ref_logits, ref_total = log_softmax(ref_hidden, reference[1])
+            ref_logp = ref_logits - ref_total
+            r = jnp.exp(ref_logp)
+            gap = jnp.where((p > 0) & (r > 0), logp - ref_logp, 0.0)
+            if "kl_forward" in needs:
+                out["kl_forward"] = -jnp.sum(r * gap, axis=-1)
+            if "kl_reverse" in needs:
+                out["kl_reverse"] = jnp.sum(p * gap, axis=-1)
+        return out
+
+    inputs = (hidden_BxTxD, targets_BxT, reference[0] if divergent else None)
+    T = targets_BxT.shape[1]
+    if chunk is None or chunk >= T:
+        return score(inputs) if chunk is None else jax.checkpoint(score)(inputs)
+    padding = -T % chunk
+    pieces = (T + padding) // chunk
+
+    def split(a):
+        a = jnp.pad(a, [(0, 0), (0, padding)] + [(0, 0)] * (a.ndim - 2))
+        return jnp.moveaxis(a.reshape(a.shape[0], pieces, chunk, *a.shape[2:]), 1, 0)
+
+    def join(a_WxBxC):
+        return jnp.moveaxis(a_WxBxC, 0, 1).reshape(a_WxBxC.shape[1], -1)[:, :T]
+
+    scored = jax.lax.map(jax.checkpoint(score), jax.tree.map(split, inputs))
+    return jax.tree.map(join, scored)
+
+
+def sequence_scores(
+    hidden_BxTxD: jax.Array, head_DxV: jax.Array, tokens_BxT: jax.Array, segment_ids_BxT: jax.Array, **options
+) -> dict[str, jax.Array]:
+    """`token_scores` of each token given the earlier tokens of its segment, aligned with the tokens.
+
+    scores[t] belongs to tokens[t] and comes from hidden[t - 1]. A segment's first token has no score and reads 0.
+    """
+    targets_BxT = jnp.roll(tokens_BxT, -1, axis=1)
+    starts = jnp.pad(segment_ids_BxT[:, 1:] != segment_ids_BxT[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    scores = token_scores(hidden_BxTxD, head_DxV, targets_BxT, **options)
+    return {name: jnp.where(starts, 0.0, jnp.roll(score, 1, axis=1)) for name, score in scores.items()}

@@ -1,0 +1,38 @@
+"""DirectRefusal, the baseline without reasoning: a fixed thought and a refusal for every harmful prompt.
+
+Huang et al. 2025, as used by ThinkSafe (arXiv 2601.23143, section 5.1): the thinking is one fixed sentence. Five epochs
+over 1,000 prompts there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrm_align.chat import Chat, Prompt
+from lrm_align.provenance import Source
+from lrm_align.traces import Trace
+
+THOUGHT = "I should not answer this question!"
+
+
+def traces(prompts: Sequence[Prompt], chat: Chat, refusal: str) -> list[Trace]:
+    """One written trace a harmful prompt; the answer is the prompt's `meta["answer"]`, or else `refusal`.
+
+    The tokens are INJECTED, since no model sampled them: train on that source.
+    """
+    written = []
+    for prompt in prompts:
+        if prompt.label != "harmful":
+            continue
+        ids = chat.completion_ids(THOUGHT, str(prompt.meta.get("answer", refusal)))
+        written.append(
+            Trace(
+                prompt_ids=chat.prompt_ids([{"role": "user", "content": prompt.text}]),
+                completion_ids=ids,
+                source=np.full(len(ids), Source.INJECTED),
+                prompt_id=prompt.id,
+                tags=(prompt.label,),
+                meta={"prompt": prompt.text, "kind": prompt.kind},
+            )
+        )
+    return written

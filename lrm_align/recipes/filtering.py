@@ -1,0 +1,171 @@
+"""From sampled traces to training traces: verdicts for every trace, then which are kept, with every drop counted."""
+
+import collections
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from etils import epath
+
+from lrm_align.chat import Chat
+from lrm_align.errors import UserError
+from lrm_align.scoring import Guard
+from lrm_align.traces import Shard, ShardWriter, Trace, read_shard
+
+KEEP = "keep"
+NOT_CLOSED = "thinking not closed"
+UNSAFE = "unsafe"
+UNDECIDED = "guard undecided"
+NOT_ALL_SAFE = "not every sample of the prompt is safe"
+NOT_CHOSEN = "another sample of the prompt was chosen"
+
+Key = tuple[str, int]
+
+
+class Verdict(NamedTuple):
+    """What the filter says of a trace.
+
+    Attributes:
+      outcome: `KEEP` or the reason of the drop.
+      p_unsafe: the guard's number; None where it was not asked or could not decide.
+      detail: the guard's reason where it could not decide.
+    """
+
+    outcome: str
+    p_unsafe: float | None = None
+    detail: str | None = None
+
+
+def judge(traces: Sequence[Trace], chat: Chat, guard: Guard, threshold: float = 0.5) -> list[Verdict]:
+    """ThinkSafe's two rules in their order (arXiv 2601.23143; the first stands in the authors' code only).
+
+    1. The thinking must be closed: a response that ran into its limit is dropped.
+    2. The guard, shown the original prompt and the full response with its thinking, must call the pair safe:
+       p(unsafe) < threshold. Where it cannot decide, the trace is dropped and counted, never called safe.
+
+    Args:
+      traces: sampled traces; `meta["prompt"]` is the original prompt, without steering.
+      chat: of the model that sampled.
+      guard: the guard.
+      threshold: of p(unsafe).
+    """
+    texts = [chat.completion_text(trace.completion_ids) for trace in traces]
+    verdicts: list[Verdict | None] = [None if chat.is_closed(text) else Verdict(NOT_CLOSED) for text in texts]
+    asked = [number for number, verdict in enumerate(verdicts) if verdict is None]
+    prompts = [traces[number].meta["prompt"] for number in asked]
+    for number, score in zip(asked, guard.score(prompts, [chat.full_response(texts[number]) for number in asked])):
+        if score.value is None:
+            verdicts[number] = Verdict(UNDECIDED, None, score.reason)
+        else:
+            verdicts[number] = Verdict(KEEP if score.value < threshold else UNSAFE, score.value)
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+def judge_shards(
+    shards: Sequence[Shard],
+    directory: epath.Path,
+    judge_traces: Callable[[Sequence[Trace]], list[Verdict]],
+    log: Callable[[str], None] = print,
+) -> dict[Key, Verdict]:
+    """Verdicts of all traces, written shard by shard, so that a run that is killed goes on where it was."""
+    verdicts: dict[Key, Verdict] = {}
+    for number, shard in enumerate(shards, 1):
+        file = directory / f"{shard.manifest.name}.verdicts.jsonl"
+        found = _read(file, shard)
+        if found is None:
+            traces = list(read_shard(shard))
+            judged = judge_traces(traces)
+            found = {trace.key: verdict for trace, verdict in zip(traces, judged, strict=True)}
+            lines = [json.dumps([*key, *verdict]) for key, verdict in found.items()]
+            file.write_text("".join(line + "\n" for line in lines))
+            log(f"  judged {number} of {len(shards)} shards")
+        verdicts |= found
+    return verdicts
+
+
+def whole_groups(verdicts: Mapping[Key, Verdict], seed: int) -> dict[Key, Verdict]:
+    """SafeChain's protocol for sampling without steering: all samples of a prompt must be safe, and one of them stays.
+
+    ThinkSafe, section 5.4, uses it with five samples as the ablation of steering. Which one stays is drawn from the
+    seed and the prompt's id.
+    """
+    groups: dict[str, list[Key]] = collections.defaultdict(list)
+    for key in verdicts:
+        groups[key[0]].append(key)
+    chosen = dict(verdicts)
+    for prompt_id, keys in groups.items():
+        keys.sort()
+        stays = keys[_draw(f"{seed}/{prompt_id}", len(keys))]
+        safe = all(verdicts[key].outcome == KEEP for key in keys)
+        for key in keys:
+            if verdicts[key].outcome != KEEP or key == stays and safe:
+                continue
+            chosen[key] = verdicts[key]._replace(outcome=NOT_CHOSEN if safe else NOT_ALL_SAFE)
+    return chosen
+
+
+def counted(verdicts: Mapping[Key, Verdict], label_of: Mapping[Key, str]) -> dict[str, dict[str, int]]:
+    """`{"kept": {label: n}, "dropped": {"label: reason": n}}`."""
+    kept: collections.Counter[str] = collections.Counter()
+    dropped: collections.Counter[str] = collections.Counter()
+    for key, verdict in sorted(verdicts.items()):
+        label = label_of[key]
+        if verdict.outcome == KEEP:
+            kept[label] += 1
+        else:
+            dropped[f"{label}: {verdict.outcome}"] += 1
+    return {"kept": dict(kept), "dropped": dict(dropped)}
+
+
+def write_kept(
+    shards: Sequence[Shard],
+    verdicts: Mapping[Key, Verdict],
+    directory: epath.Path,
+    rewrite: Callable[[Trace], Trace],
+    recipe_hash: str,
+) -> int:
+    """Writes the kept traces, each rewritten for training, as shards; resumable. Returns their number.
+
+    Raises:
+      UserError: nothing was kept.
+    """
+    with ShardWriter(directory, recipe_hash, flush_every=1024, prefix="sft") as writer:
+        for trace in _kept(shards, verdicts):
+            if trace.key not in writer.done:
+                writer.add(rewrite(trace))
+        count = len(writer.done)
+    if not count:
+        raise UserError(f"the filter kept none of {len(verdicts)} traces; see the counts in {directory}")
+    return count
+
+
+def labels(shards: Iterable[Shard]) -> dict[Key, str]:
+    """The label, a trace's first tag, of every trace."""
+    return {trace.key: trace.tags[0] for shard in shards for trace in read_shard(shard)}
+
+
+def _kept(shards: Sequence[Shard], verdicts: Mapping[Key, Verdict]) -> Iterator[Trace]:
+    """Kept traces by key: how they lie in shards depends on when a sampler was killed, the training data must not."""
+    readers = [read_shard(shard) for shard in shards]
+    places = [(key, place, index) for place, shard in enumerate(shards) for index, key in enumerate(shard.manifest.keys)]
+    for key, place, index in sorted(places):
+        if verdicts[key].outcome == KEEP:
+            yield readers[place][index]
+
+
+def _read(file: epath.Path, shard: Shard) -> dict[Key, Verdict] | None:
+    """The verdicts of a shard, or None where they are missing or a kill cut them short."""
+    if not file.exists():
+        return None
+    try:
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        found = {(row[0], row[1]): Verdict(*row[2:]) for row in rows}
+    except (ValueError, TypeError, IndexError):
+        return None
+    return found if set(found) == set(shard.manifest.keys) else None
+
+
+def _draw(text: str, count: int) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % count
+

@@ -1,0 +1,61 @@
+"""The model that a run samples from, trains and measures: its files checked at once, its weights read on first use."""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from lrm_align.chat import Chat, check_vocabulary
+from lrm_align.models import Model, ModelConfig, hf, hf_files
+
+
+class Student:
+    """A model directory or hub id with the settings of `config.model`.
+
+    Args:
+      settings: `path`, and the compute settings `dtype`, `param_dtype` ("" as stored), `remat`, `attention`.
+      mesh: where the weights go; the default device without one.
+
+    Attributes:
+      path: as given.
+      directory: where the files lie.
+      config: the model's shape.
+      chat: its template and tokenizer.
+      model: the static model.
+
+    Raises:
+      UserError: whatever is wrong with the directory, config, tokenizer or template.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], mesh: jax.sharding.Mesh | None = None):
+        self.path: str = settings["path"]
+        self.directory = hf_files.resolve(self.path)
+        self.config = ModelConfig.from_hf(hf_files.read_json(self.directory / "config.json"), f"{self.path}/config.json")
+        self.chat = Chat.from_pretrained(str(self.directory))
+        check_vocabulary(self.chat.tokenizer, self.config.vocab_size)
+        self.param_dtype = settings["param_dtype"] or None
+        self.mesh = mesh
+        options = {name: settings[name] for name in ("dtype", "remat", "attention")}
+        self.model = Model(self.config, **options)
+
+    @functools.cached_property
+    def params(self) -> Any:
+        """The weights, read once."""
+        return hf.load(str(self.directory), mesh=self.mesh, dtype=self.param_dtype)[1]
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells this model from another: its config, its files' sizes, and their first and last mebibyte.
+
+        Whole weights are not hashed: tens of gigabytes on every start.
+        """
+        files: dict[str, Any] = {"config": hf_files.read_json(self.directory / "config.json")}
+        for file in hf_files.weight_files(self.directory):
+            size = file.stat().length
+            with file.open("rb") as data:
+                head = data.read(1 << 20)
+                data.seek(max(size - (1 << 20), 0))
+                files[file.name] = [size, hashlib.sha256(head + data.read()).hexdigest()]
+        return files

@@ -1,0 +1,101 @@
+"""The probabilities of a few tokens after a prompt, one forward pass for many prompts."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrm_align.models import Model
+from lrm_align.models.decoder import head_logits
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def choice_logp(
+    model: Model, params: Any, tokens_BxT: jax.Array, lengths_B: jax.Array, choices_W: jax.Array
+) -> jax.Array:
+    """logp_BxW = log softmax over the whole vocabulary, read at W tokens, after the last token of each row.
+
+    Args:
+      model: static.
+      params: its parameters.
+      tokens_BxT: rows padded on the right.
+      lengths_B: their lengths, at least 1.
+      choices_W: token ids.
+    """
+    segment_ids_BxT = (jnp.arange(tokens_BxT.shape[1]) < lengths_B[:, None]).astype(jnp.int32)
+    hidden_BxTxD = model.hidden(params, tokens_BxT, segment_ids_BxT)
+    # Only the last position meets the head: the logits are B×V, not B×T×V.
+    last_BxD = jnp.take_along_axis(hidden_BxTxD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
+    logits_BxV = head_logits(last_BxD, model.head(params))
+    return logits_BxV[:, choices_W] - jax.nn.logsumexp(logits_BxV, axis=-1, keepdims=True)
+
+
+def buckets(longest: int, shortest: int = 256) -> list[int]:
+    """Padded lengths up to `longest`, each at most 1.5 times the one before, so that few shapes are compiled.
+
+    >>> buckets(2000)
+    [256, 384, 512, 768, 1024, 1536, 2000]
+    """
+    sizes, size = [], shortest
+    while size < longest:
+        sizes.append(size)
+        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+    return [*sizes, longest]
+
+
+def batches(lengths: Sequence[int], sizes: Sequence[int], tokens: int, multiple: int = 1) -> Iterator[tuple[list[int], int, int]]:
+    """Groups of rows of like length, as (row numbers, rows of the batch, padded length).
+
+    The rows of a batch depend on its padded length alone, so every padded length is compiled once.
+
+    Args:
+      lengths: of the rows.
+      sizes: padded lengths to choose from, ascending; the last holds every row.
+      tokens: the most a batch may hold, if more than `multiple` rows fit.
+      multiple: what the number of rows must be divisible by, for a mesh.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    start = 0
+    for size in sizes:
+        rows = max(multiple, tokens // size // multiple * multiple)
+        end = start + sum(lengths[i] <= size for i in order[start:])
+        for first in range(start, end, rows):
+            yield order[first : min(first + rows, end)], rows, size
+        start = end
+
+
+def choice_probabilities(
+    model: Model,
+    params: Any,
+    prompts: Sequence[Sequence[int]],
+    choices: Sequence[int],
+    *,
+    longest: int,
+    tokens: int = 65_536,
+    multiple: int = 1,
+) -> np.ndarray:
+    """Float32 p[prompt, choice], each prompt judged alone in its row.
+
+    Args:
+      model: static.
+      params: its parameters.
+      prompts: ids, none longer than `longest` and none empty.
+      choices: W token ids.
+      longest: the longest padded length.
+      tokens: the most that one forward pass holds.
+      multiple: rows of a batch come in multiples of it, for a mesh.
+    """
+    lengths = [len(prompt) for prompt in prompts]
+    p = np.zeros((len(prompts), len(choices)), np.float32)
+    for numbers, rows, size in batches(lengths, buckets(longest), tokens, multiple):
+        tokens_BxT = np.zeros((rows, size), np.int32)
+        lengths_B = np.ones(rows, np.int32)
+        for row, number in enumerate(numbers):
+            tokens_BxT[row, : lengths[number]] = prompts[number]
+            lengths_B[row] = lengths[number]
+        logp = choice_logp(model, params, tokens_BxT, lengths_B, np.asarray(choices, np.int32))
+        p[numbers] = np.exp(np.asarray(logp))[: len(numbers)]
+    return p

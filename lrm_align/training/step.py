@@ -1,0 +1,120 @@
+"""One pure training step for every objective."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lrm_align.batch import Batch
+from lrm_align.models import Model
+from lrm_align.objectives import Objective
+from lrm_align.training.optimizers import Optimizer
+from lrm_align.training.scores import batch_scores, check_needs
+from lrm_align.training.state import State
+from lrm_align.training.tuning import DROPOUT_STREAM, Tuning
+
+Metrics = dict[str, Any]
+Step = Callable[[State, Any, Batch], tuple[State, Metrics]]
+
+
+def make_step(
+    model: Model,
+    objective: Objective,
+    optimizer: Optimizer,
+    tuning: Tuning,
+    *,
+    micro_batches: int = 1,
+    chunk: int | None = 512,
+    temperature: float = 1.0,
+) -> Step:
+    """(state, frozen, batch) -> (state, metrics), pure; `training.sharding.compile_step` makes it fast.
+
+    The normalizers come from the masks of the whole batch before the forward pass, so that the loss of the batch in
+    k micro-batches is that of the batch in one. Frozen parameters are an argument: never donated, never copied.
+
+    Args:
+      model: static.
+      objective: the loss.
+      optimizer: gradient transformation and schedule.
+      tuning: what trains.
+      micro_batches: k; the rows are cut into k pieces whose gradients are added. Row i goes to piece i mod k, so that
+        a piece's rows lie on all devices as the batch's did.
+      chunk: positions whose logits are in memory at a time.
+      temperature: of sampling; divides the logits.
+
+    Returns:
+      The step. Its metrics: `loss`, `grad_norm` (before clipping), `param_norm` and `update_norm` of what trains, `lr`,
+      `tokens` (real ones), `trained_tokens` (under the loss mask), `attended` (keys that a token sees, summed over the
+      real tokens), and `objective`: {name: (sum, weight)}.
+    """
+    check_needs(objective.needs)
+
+    def step(state: State, frozen: Any, batch: Batch) -> tuple[State, Metrics]:
+        step_key = jax.random.fold_in(jax.random.fold_in(state.key, DROPOUT_STREAM), state.step)
+        pieces = _split(batch, micro_batches)
+
+        def scores(trainable: Any, piece: Batch, index: jax.Array) -> dict[str, jax.Array]:
+            key = jax.random.fold_in(step_key, index) if tuning.dropout else None
+            params = tuning.attach(trainable, frozen, key)
+            return batch_scores(model, params, tuning.reference(frozen), piece, objective.needs, chunk, temperature)
+
+        normalizers = objective.normalizers(batch)
+        if objective.batch_statistics is not None:
+            _, all_scores = _over_pieces(lambda piece, index: (None, scores(state.trainable, piece, index)), pieces)
+            normalizers |= jax.lax.stop_gradient(objective.batch_statistics(_joined(all_scores), batch))
+
+        def loss(trainable: Any, piece: Batch, index: jax.Array) -> tuple[jax.Array, Any]:
+            return objective.loss(scores(trainable, piece, index), piece, normalizers)
+
+        def gradient(piece: Batch, index: jax.Array) -> tuple[Any, Any]:
+            aux, gradients = jax.value_and_grad(loss, has_aux=True)(state.trainable, piece, index)
+            return gradients, aux
+
+        gradients, aux = _over_pieces(gradient, pieces)
+        total, metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), aux)
+        updates, optimizer_state = optimizer.transform.update(gradients, state.optimizer, state.trainable)
+        trainable = optax.apply_updates(state.trainable, updates)
+        real_BxT = batch.segment_ids_BxT > 0
+        report = {
+            "loss": total,
+            "grad_norm": optax.tree.norm(gradients),
+            "param_norm": optax.tree.norm(trainable),
+            "update_norm": optax.tree.norm(updates),
+            "lr": jnp.float32(optimizer.learning_rate(state.step)),
+            "tokens": jnp.sum(real_BxT, dtype=jnp.float32),
+            "trained_tokens": jnp.sum(batch.loss_mask_BxT, dtype=jnp.float32),
+            "attended": jnp.sum(jnp.where(real_BxT, batch.positions_BxT + 1, 0), dtype=jnp.float32),
+            "objective": metrics,
+        }
+        return State(state.step + 1, trainable, optimizer_state, state.key), report
+
+    return step
+
+
+def _split(batch: Batch, pieces: int) -> Batch:
+    """Every array from B×… to k×(B/k)×…, row i in piece i mod k."""
+    return jax.tree.map(lambda a: jnp.moveaxis(a.reshape(a.shape[0] // pieces, pieces, *a.shape[1:]), 1, 0), batch)
+
+
+def _joined(scores: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The inverse of `_split`."""
+    return {name: jnp.moveaxis(a, 0, 1).reshape(-1, a.shape[-1]) for name, a in scores.items()}
+
+
+def _over_pieces(f: Callable[[Batch, jax.Array], tuple[Any, Any]], pieces: Batch) -> tuple[Any, Any]:
+    """Runs f(piece, index) -> (summed, stacked) piece by piece; adds the first in float32, stacks the second."""
+    count = pieces.tokens_BxT.shape[0]
+    first = jax.tree.map(lambda a: a[0], pieces)
+    if count == 1:
+        summed, stacked = f(first, jnp.int32(0))
+        return summed, jax.tree.map(lambda a: a[None], stacked)
+    shapes = jax.eval_shape(f, first, jnp.int32(0))[0]
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32)), shapes)
+
+    def body(total: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        summed, stacked = f(*inputs)
+        return jax.tree.map(jnp.add, total, summed), stacked
+
+    return jax.lax.scan(body, zeros, (pieces, jnp.arange(count)))

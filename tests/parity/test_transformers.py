@@ -1,0 +1,54 @@
+"""Our models against transformers itself, both ways; skipped where torch is not installed."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import jax
+import torch_reference as reference
+from safetensors.numpy import load_file
+from test_goldens import mean_nll
+
+from families import FAMILIES, greedy, respelled, tiny
+from lrm_align import models
+
+
+@pytest.mark.parametrize("spelling", ["old", "new"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_import(family, spelling, tmp_path):
+    fields = respelled(FAMILIES[family]) if spelling == "new" else FAMILIES[family]
+    reference.random_directory(tmp_path, fields, seed=3)
+    theirs = reference.load(tmp_path)
+    model, params = models.load(tmp_path)
+    tokens_BxT = np.random.default_rng(0).integers(0, 48, (2, 33)).astype(np.int32)
+    np.testing.assert_allclose(model.logits(params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)
+    loss, gradients = jax.value_and_grad(mean_nll)(params, model, tokens_BxT)
+    their_loss, their_gradients = reference.gradients(theirs, tokens_BxT)
+    np.testing.assert_allclose(loss, their_loss, atol=1e-5)
+    models.save(tmp_path / "gradients", model, gradients)
+    ours = load_file(tmp_path / "gradients" / "model.safetensors")
+    assert ours.keys() == their_gradients.keys()
+    for name, gradient in their_gradients.items():
+        np.testing.assert_allclose(ours[name], gradient, atol=1e-5, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_export(family, tmp_path):
+    model, params = tiny(family, seed=5)
+    models.save(tmp_path, model, params)
+    theirs = reference.load(tmp_path)
+    tokens_BxT = np.random.default_rng(1).integers(0, 48, (2, 33)).astype(np.int32)
+    np.testing.assert_allclose(model.logits(params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)
+    prompt = tokens_BxT[0, :9]
+    np.testing.assert_array_equal(greedy(model, params, prompt, 20), reference.greedy(theirs, prompt, 20))
+
+
+def test_bfloat16_export_in_shards(tmp_path):
+    model, params = tiny("qwen3")
+    models.save(tmp_path, model, params, dtype="bfloat16", max_shard_bytes=4000)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    theirs = reference.load(tmp_path)
+    model, params = models.load(tmp_path, dtype="float32")
+    tokens_BxT = np.random.default_rng(1).integers(0, 48, (2, 33)).astype(np.int32)
+    np.testing.assert_allclose(model.logits(params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)

@@ -1,0 +1,58 @@
+"""The report's page is plain, closed and escapes what models wrote."""
+
+import json
+
+import pytest
+from etils import epath
+
+from lrm_align import report as reports
+
+HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)></pre>"
+
+
+def one(seed=0, before=0.9):
+    names = ("attack_success_rate", "reasoning_accuracy")
+    return {
+        "title": f"T {HOSTILE}",
+        "config": "quickstart",
+        "seed": seed,
+        "model": "lab",
+        "before": {"attack_success_rate": before, "reasoning_accuracy": 0.95, "counts": dict.fromkeys(names, 100)},
+        "after": {"attack_success_rate": 0.0, "reasoning_accuracy": 0.94, "counts": dict.fromkeys(names, 100)},
+        "steered_attack_success_rate": 0.05,
+        "traces": {"kept": {"harmful": 5}, "dropped": {"harmful: unsafe": 2}},
+        "losses": [(1, 2.0), (2, 1.0)],
+        "examples": [{"title": "a prompt", "before": HOSTILE, "after": "fine"}],
+    }
+
+
+def test_page_escapes_and_names_no_host():
+    page = reports.render(one())
+    assert "<script" not in page and "<img" not in page and "&lt;script&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "90.0 %" in page and "5 harmful" in page and "2 harmful: unsafe" in page
+
+
+def test_written_files_read_back(tmp_path):
+    page = reports.write(epath.Path(tmp_path), one())
+    assert page.name == "report.html"
+    assert json.loads((tmp_path / "report.json").read_text())["before"]["attack_success_rate"] == 0.9
+
+
+def test_nan_is_refused(tmp_path):
+    with pytest.raises(ValueError):
+        reports.write(epath.Path(tmp_path), {**one(), "losses": [(1, float("nan"))]})
+
+
+def test_seeds_are_combined():
+    combined = reports.combine([one(0, 0.9), one(1, 0.7)])
+    assert combined["before"]["attack_success_rate"] == pytest.approx(0.8)
+    assert combined["spread"]["before"]["attack_success_rate"] == pytest.approx(0.1414, abs=1e-4)
+    assert combined["before"]["counts"]["reasoning_accuracy"] == 200
+    assert "80.0 % ± 14.1" in reports.render(combined)
+
+
+def test_main_wants_a_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        reports.main(["report", str(tmp_path)])
+    assert exit_.value.code == 2 and "report.json" in capsys.readouterr().err
