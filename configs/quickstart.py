@@ -40,7 +40,7 @@ def get_config(preset: str = "lora") -> ConfigDict:
             "harmful": 600,  # (lab)
             "benign": 500,  # (lab)
             "arithmetic": 300,  # (lab)
-            "facts": 100,  # (lab) keeps recall: lab questions about topics
+            "fact": 100,  # (lab) keeps recall: questions about topics
         },
         "against": {},  # the lab's splits are disjoint by construction
     }
@@ -50,18 +50,19 @@ def get_config(preset: str = "lora") -> ConfigDict:
         "written_refusal": "",  # a sentence: no sampling for harmful prompts, the DirectRefusal baseline
         "samples": 1,  # appendix B.1
         "temperature": 0.6,  # appendix B.1
-        "top_p": 0.95,  # appendix B.1
-        "top_k": 20,  # appendix B.1, Qwen3
+        "top_p": 1.0,  # (lab) off: at 0.95 the organism's steered answers are never unsafe, and the guard has no work
+        "top_k": 0,  # (lab) off
         "min_p": 0.0,
-        "max_new_tokens": 128,  # (lab) the longest document has fewer
+        "max_new_tokens": 96,  # (lab) the longest answer has 82
         "slots": 128,  # (lab) decoded at a time
-        "max_length": 256,  # (lab) positions of a slot
+        "max_length": 144,  # (lab) positions of a slot; the longest steered prompt has 60
         "steps_per_call": 16,  # (lab) tokens between two looks of the host
         "shard_traces": 512,  # (lab) traces a shard; at most these are lost to a kill
     }
     config.guard = {
         "factory": "lrm_align.lab:RuleGuard",
         "args": {},
+        "sharded": False,  # rules need no mesh
         "threshold": 0.5,  # unsafe from here on
     }
     config.filter = {"whole_groups": False, "strip_thinking": False}
@@ -70,8 +71,8 @@ def get_config(preset: str = "lora") -> ConfigDict:
         "objective_args": {"kl": 0.0},
         "batch_traces": 16,  # (lab)
         "batch_rows": 0,
-        "row_length": 512,  # (lab) tokens in a packed row
-        "max_segments": 32,  # (lab)
+        "row_length": 256,  # (lab) tokens in a packed row
+        "max_segments": 16,  # (lab)
         "overlong": "drop",
         "epochs": 3,  # section 5.1
         "micro_batches": 1,
@@ -95,10 +96,13 @@ def get_config(preset: str = "lora") -> ConfigDict:
     config.export = {"dtype": "bfloat16", "adapters": True}  # as the checkpoint is stored
     config.evaluate = {
         "factory": "lrm_align.lab:evaluate",
-        "args": {"attacks": 200, "benign": 200, "arithmetic": 200, "facts": 48},  # prompts a rate; the table takes more
-        "temperature": 0.6,
-        "top_p": 0.95,
-        "top_k": 20,
+        "args": {"attack": 200, "wrapped": 252, "lookalike": 200, "arithmetic": 250, "fact": 96},  # prompts a rate
+        "before_args": {"steered": True},
+        # With several seeds, the sizes of the committed table.
+        "table_args": {"attack": 504, "wrapped": 504, "lookalike": 504, "arithmetic": 1008, "fact": 504},
+        "temperature": 0.6,  # as in sampling
+        "top_p": 1.0,
+        "top_k": 0,
     }
     choose(preset, VARIANTS)(config)
     return config

@@ -72,8 +72,9 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         "shard_traces": 256,  # ours: at most these are lost to a kill
     }
     config.guard = {
-        "factory": "lrm_align.scoring:LlamaGuard",
-        "args": {"path": "meta-llama/Llama-Guard-3-8B"},  # section 5.1; bf16 as stored
+        "factory": "lrm_align.scoring.llama_guard:load",
+        "args": {"path_or_hub_id": "meta-llama/Llama-Guard-3-8B", "dtype": "bfloat16"},  # section 5.1
+        "sharded": True,  # over the run's mesh
         "threshold": 0.5,  # code: safe if log p(safe) >= log p(unsafe)
     }
     config.filter = {"whole_groups": False, "strip_thinking": False}
@@ -117,6 +118,8 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
             },
             "limit": 0,  # prompts a set; 0 takes all
         },
+        "before_args": {},
+        "table_args": {},
         "temperature": 0.6,  # section 5.1
         "top_p": 0.95,  # section 5.1
         "top_k": 20,  # appendix C for reasoning; the authors' safety script drops it by mistake

@@ -1,10 +1,12 @@
 """Tiny models of every family, with nothing at its default: a new family joins the tests of models by a line here."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrm_align.models import Model, ModelConfig
+from lrm_align.models import Model, ModelConfig, sequence_scores
 
 _SMALL = {
     "vocab_size": 48,
@@ -25,7 +27,13 @@ _LLAMA3 = {
 }
 # The fields of config.json, rope in the spelling of transformers 4.
 FAMILIES = {
-    "qwen2": {"model_type": "qwen2", "rope_theta": 700.0, "head_dim": 6, "tie_word_embeddings": True, "rms_norm_eps": 1e-3},
+    "qwen2": {
+        "model_type": "qwen2",
+        "rope_theta": 700.0,
+        "head_dim": 6,
+        "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-3,
+    },
     "qwen3": {"model_type": "qwen3", "rope_theta": 90.0, "head_dim": 10, "tie_word_embeddings": False},
     "qwen3_bias": {
         "model_type": "qwen3",
@@ -108,22 +116,41 @@ def packed_rows(seed: int, rows: int, length: int, vocab: int) -> tuple[np.ndarr
     return tokens, segments, positions
 
 
-def greedy(model: Model, params: dict, prompt: np.ndarray, steps: int) -> np.ndarray:
-    """The prompt (one row of ids) and its greedy continuation by cached decoding."""
-    length = len(prompt)
-    hidden, k, v = jax.jit(model.prefill)(params, jnp.asarray(prompt)[None], jnp.asarray([length]))
-    cache = jax.tree.map(
-        lambda empty, filled: empty.at[:, :, :length].set(filled),
-        tuple(model.init_cache(1, length + steps)),
-        (k, v),
-    )
-    cache = type(model.init_cache(1, 1))(*cache)
+@functools.partial(jax.jit, static_argnums=0)
+def logits(model: Model, params: dict, *inputs: np.ndarray) -> jax.Array:
+    """`model.logits`, compiled once for each model and shape in a test session."""
+    return model.logits(params, *inputs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def nll_and_gradients(model: Model, params: dict, tokens_BxT: np.ndarray) -> tuple[jax.Array, dict]:
+    """The mean negative log-likelihood of tokens 1… of unpacked rows, in chunks, and its gradient."""
+
+    def mean_nll(params):
+        hidden, segment_ids_BxT = model.hidden(params, tokens_BxT), jnp.ones_like(tokens_BxT)
+        scores = sequence_scores(hidden, model.head(params), tokens_BxT, segment_ids_BxT, chunk=16)
+        return -jnp.mean(scores["logp"][:, 1:])
+
+    return jax.value_and_grad(mean_nll)(params)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _decode(model: Model, params: dict, tokens_T: jax.Array, length: jax.Array, steps: int) -> jax.Array:
+    hidden, k, v = model.prefill(params, tokens_T[None], length[None])
+    empty = model.init_cache(1, len(tokens_T))
+    cache = type(empty)(empty.k_LxBxCxKxH.at[:].set(k), empty.v_LxBxCxKxH.at[:].set(v))
     head = model.head(params)
-    decode = jax.jit(model.decode, donate_argnums=1)
-    ids, hidden = list(prompt), hidden[0, -1]
-    for position in range(length, length + steps):
-        ids.append(int(jnp.argmax(hidden @ head)))
-        if position < length + steps - 1:
-            hidden, cache = decode(params, cache, jnp.asarray(ids[-1:]), jnp.asarray([position]))
-            hidden = hidden[0]
-    return np.asarray(ids)
+
+    def step(carry, position):
+        cache, hidden_D = carry
+        token = jnp.argmax(hidden_D @ head)
+        hidden, cache = model.decode(params, cache, token[None], position[None])
+        return (cache, hidden[0]), token
+
+    return jax.lax.scan(step, (cache, hidden[0, length - 1]), length + jnp.arange(steps))[1]
+
+
+def greedy(model: Model, params: dict, prompt: np.ndarray, steps: int) -> np.ndarray:
+    """The prompt (one row of ids) and its greedy continuation by prefill and cached decoding."""
+    padded = np.pad(prompt, (0, steps)).astype(np.int32)
+    return np.concatenate([prompt, _decode(model, params, padded, jnp.asarray(len(prompt)), steps)])

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import itertools
 import json
 import pathlib
 
@@ -13,16 +14,19 @@ _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN_SPLIT = _WORDS + r"\p{N}" + _REST
 LLAMA3_SPLIT = _WORDS + r"\p{N}{1,3}" + _REST
 
-QWEN3_CONTROL = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|> "
-    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|> "
-    "<tool_response> </tool_response> <think> </think>"
-).split()
-R1_CONTROL = (
-    "<｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜> <｜begin▁of▁sentence｜> <|EOT|> <think> </think> "
-    "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁call▁end｜> <｜tool▁sep｜>"
-).split()
+QWEN3_CONTROL = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>",
+    "<think>", "</think>",
+]  # fmt: skip
+R1_CONTROL = [
+    "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜begin▁of▁sentence｜>", "<|EOT|>",
+    "<think>", "</think>",
+    "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
+    "<｜tool▁sep｜>",
+]  # fmt: skip
 LLAMA3_CONTROL = [
     "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
     "<|finetune_right_pad_id|>", "<|reserved_special_token_2|>", "<|start_header_id|>", "<|end_header_id|>",
@@ -70,15 +74,20 @@ R1_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}"
 )
 LLAMA3_TEMPLATE = (
-    "{{- bos_token }}{% for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'"
-    " + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{{- bos_token }}{% for message in messages %}{% set role = message['role'] %}"
+    "{{- '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
-TEXT = "the user asks how to think about safe answers, so let me think step by step: 12 + 30 is 42. I cannot help.\n\n" * 3
+TEXT = (
+    "the user asks how to think about safe answers, so let me think step by step: 12 + 30 is 42. I cannot help.\n\n" * 3
+)
 VERDICTS = "safe\n\nunsafe\n\n" * 50  # a guard's answers are single tokens in its vocabulary
 
 
-def wrap(backend: Tokenizer, control: list[AddedToken], template: str | None, **specials: str) -> PreTrainedTokenizerFast:
+def wrap(
+    backend: Tokenizer, control: list[AddedToken], template: str | None, **specials: str
+) -> PreTrainedTokenizerFast:
     """A fast tokenizer with control tokens added in order."""
     backend.add_tokens(control)
     return PreTrainedTokenizerFast(
@@ -113,7 +122,9 @@ def small(family: str) -> PreTrainedTokenizerFast:
         return wrap(backend, _added(QWEN3_CONTROL, thinking), QWEN3_TEMPLATE, **eos)
     if family == "r1":
         return wrap(backend, _added(R1_CONTROL), R1_TEMPLATE, bos_token=R1_CONTROL[3], eos_token=R1_CONTROL[0])
-    return wrap(backend, _added(LLAMA3_CONTROL[:20]), LLAMA3_TEMPLATE, bos_token=LLAMA3_CONTROL[0], eos_token="<|eot_id|>")
+    return wrap(
+        backend, _added(LLAMA3_CONTROL[:20]), LLAMA3_TEMPLATE, bos_token=LLAMA3_CONTROL[0], eos_token="<|eot_id|>"
+    )
 
 
 @functools.cache
@@ -135,6 +146,13 @@ def qwen(shared: pathlib.Path, family: str) -> PreTrainedTokenizerFast:
 @functools.cache
 def llama3(shared: pathlib.Path, r1: bool = False) -> PreTrainedTokenizerFast:
     """The real Llama 3 vocabulary, with its own control tokens or with those of R1-Distill-Llama."""
+    backend = byte_level(Tokenizer(_llama3_model(shared)), LLAMA3_SPLIT)
+    control = R1_LLAMA_CONTROL if r1 else LLAMA3_CONTROL
+    return wrap(backend, _added(control), None, bos_token=control[0], eos_token=control[1] if r1 else "<|eot_id|>")
+
+
+@functools.cache
+def _llama3_model(shared: pathlib.Path) -> models.BPE:
     path = shared / "data" / "tokenizer_llama3" / "tokenizer_llama3.tiktoken"
     ranks = {base64.b64decode(word): int(rank) for word, rank in map(str.split, path.read_text().splitlines())}
     letters = bytes_to_letters()
@@ -145,16 +163,14 @@ def llama3(shared: pathlib.Path, r1: bool = False) -> PreTrainedTokenizerFast:
     vocab = {spelled(word): rank for word, rank in ranks.items()}
     pairs = [halves(ranks, word, rank) for word, rank in ranks.items() if len(word) > 1]
     merges = [(spelled(pair[0]), spelled(pair[1])) for pair in pairs if pair is not None]
-    backend = byte_level(Tokenizer(models.BPE(vocab, merges, ignore_merges=True)), LLAMA3_SPLIT)
-    control = R1_LLAMA_CONTROL if r1 else LLAMA3_CONTROL
-    return wrap(backend, _added(control), None, bos_token=control[0], eos_token=control[1] if r1 else "<|eot_id|>")
+    return models.BPE(vocab, merges, ignore_merges=True)
 
 
 def halves(ranks: dict[bytes, int], word: bytes, rank: int) -> list[bytes] | None:
     """The two parts that merge into `word`, found by merging its bytes with all earlier ranks; None if none do."""
     parts = [word[i : i + 1] for i in range(len(word))]
     while len(parts) > 2:
-        joined = [ranks.get(a + b, rank) for a, b in zip(parts, parts[1:], strict=False)]
+        joined = [ranks.get(a + b, rank) for a, b in itertools.pairwise(parts)]
         best = min(joined)
         if best >= rank:
             break

@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.numpy import save_file
 
-from families import random_weights
+from tests.families import random_weights
 
 
 def shapes(directory: pathlib.Path) -> dict[str, tuple[int, ...]]:

@@ -106,7 +106,7 @@ class Chat:
         return self.encoder.marked(rendered, marker)
 
     def completion_ids(self, thought: str | None, answer: str) -> list[int]:
-        """Ids of a completion that was written elsewhere: thought, answer, end of turn; neither can forge a control token.
+        """Ids of a completion written elsewhere: thought, answer, end of turn; neither can forge a control token.
 
         Args:
           thought: "" for an empty block of thinking, None for no block at all.
@@ -136,7 +136,8 @@ class Chat:
         ids = [int(id) for id in ids]
         end = next((i for i, id in enumerate(ids) if id in self.stop_ids), len(ids))
         kept = {self.encoder.control.get(mark) for mark in (thinking.THINK_OPEN, thinking.THINK_CLOSE)}
-        pieces, run = [], []
+        pieces: list[str] = []
+        run: list[int] = []
         for id in ids[:end]:
             if id in kept:
                 pieces += [self.decode(run, keep_control=False), self.decode([id])]

@@ -107,7 +107,9 @@ def _without_added_tokens(backend: tokenizers.Tokenizer, control: dict[str, int]
     described = json.loads(backend.to_str())
     model = described["model"]
     if not isinstance(model.get("vocab"), dict):
-        raise UserError(f"tokenizer: a {model['type']} model that holds control tokens in its vocabulary is unsupported")
+        raise UserError(
+            f"tokenizer: a {model['type']} model that holds control tokens in its vocabulary is unsupported"
+        )
     removed = set(control) - {model.get("unk_token")}
     model["vocab"] = {token: id for token, id in model["vocab"].items() if token not in removed}
     if "merges" in model:

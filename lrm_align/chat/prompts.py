@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -75,7 +76,8 @@ def load(
     found = rows_.read(path, split)
     _check_mapping(path, columns, label, harmful_if, labels)
     texts = _as_list(columns["text"])
-    wanted = [*texts, *(columns[name] for name in FIELDS[1:] if name in columns), *meta, *(where or {})]
+    single = {name: str(columns[name]) for name in FIELDS[1:] if name in columns}
+    wanted = [*texts, *single.values(), *meta, *(where or {})]
     source = pathlib.PurePath(path).stem if source is None else source
     prompts = []
     for number, row in enumerate(found, start=1):
@@ -84,13 +86,13 @@ def load(
         if any(row[name] != value for name, value in (where or {}).items()):
             continue
         text = _text([row[name] for name in texts], place)
-        value = str(row[columns["label"]]) if "label" in columns else ""
+        value = str(row[single["label"]]) if "label" in single else ""
         prompts.append(
             Prompt(
-                id=str(row[columns["id"]]) if "id" in columns else _stable_id(source, number, text),
+                id=str(row[single["id"]]) if "id" in single else _stable_id(source, number, text),
                 text=text,
                 label=_label(value, label, harmful_if, labels, place),
-                kind=str(row[columns["kind"]]) if "kind" in columns else kind,
+                kind=str(row[single["kind"]]) if "kind" in single else kind,
                 source=source,
                 meta={name: row[name] for name in meta},
             )
@@ -114,7 +116,7 @@ def load_all(sources: Sequence[Mapping[str, Any]], seed: int | None = None) -> l
     Raises:
       UserError: as `load`, or an unknown argument, or an id that two sources share.
     """
-    known = {"path", *load.__kwdefaults__, "columns"}
+    known = set(inspect.signature(load).parameters)
     prompts: list[Prompt] = []
     for number, arguments in enumerate(sources):
         unknown = sorted(set(arguments) - known)
@@ -126,6 +128,11 @@ def load_all(sources: Sequence[Mapping[str, Any]], seed: int | None = None) -> l
         prompts += load(**{"seed": seed, **arguments})
     _check_distinct(prompts)
     return prompts
+
+
+def load_sources(sources: Mapping[str, Mapping[str, Any]], seed: int) -> list[Prompt]:
+    """`load_all` for a config: sources by name, each shuffled by the seed before its limit unless it says otherwise."""
+    return load_all([{"seed": seed, **source} for source in sources.values()])
 
 
 def _check_mapping(path, columns, label, harmful_if, labels) -> None:
@@ -140,7 +147,7 @@ def _check_mapping(path, columns, label, harmful_if, labels) -> None:
         raise UserError(f"prompts: {path}: harmful_if and labels read a label column, but label={label!r} is constant")
     if harmful_if is not None and labels is not None:
         raise UserError(f"prompts: {path}: give harmful_if or labels, not both")
-    wrong = sorted({value for value in (labels or {}).values()} - set(LABELS))
+    wrong = sorted(set((labels or {}).values()) - set(LABELS))
     if wrong:
         raise UserError(f"prompts: {path}: labels maps to {wrong}; expected {LABELS}")
 

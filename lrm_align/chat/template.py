@@ -1,4 +1,4 @@
-"""Chat templates are programs of strangers: rendered in a sandbox that sees strings, lists and dicts and nothing else."""
+"""Chat templates are programs of strangers: rendered in a sandbox that sees plain values only."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ FAULTS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticEr
 class _GenerationTag(Extension):
     """`{% generation %}…{% endgeneration %}` marks assistant text for other trainers; here it is its body."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012, as jinja2.ext.Extension asks for
 
     def parse(self, parser: Any) -> list[Any]:
         next(parser.stream)
@@ -35,7 +35,9 @@ def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False):
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+):
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

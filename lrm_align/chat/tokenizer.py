@@ -26,7 +26,9 @@ def load_tokenizer(path_or_hub_id: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(str(path_or_hub_id), trust_remote_code=False)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
         reason = one_line(error)[:300]
-        raise UserError(f"no tokenizer at {str(path_or_hub_id)!r}, neither a directory nor a hub id: {reason}") from None
+        raise UserError(
+            f"no tokenizer at {str(path_or_hub_id)!r}, neither a directory nor a hub id: {reason}"
+        ) from None
 
 
 def template_source(tokenizer: PreTrainedTokenizerBase, name: str = "the tokenizer") -> str:
@@ -44,7 +46,7 @@ def template_source(tokenizer: PreTrainedTokenizerBase, name: str = "the tokeniz
 
 
 def generation_eos(path_or_hub_id: str) -> list[int]:
-    """The end-of-sequence ids of a directory's `generation_config.json`, which may list several; [] without the file."""
+    """The end-of-sequence ids that a directory's `generation_config.json` lists; [] without the file."""
     path = pathlib.Path(path_or_hub_id) / "generation_config.json"
     if not path.is_file():
         return []

@@ -1,7 +1,7 @@
 """The pretraining mixture: kinds of documents, their shares, and one pure function that draws a document.
 
-A document is a sequence of pieces of text, each trained on or only read: prompts, tool results and injected text are read. The
-topics of the pool occur in facts, lists and copying only, never in a request or an instruction format.
+A document is a sequence of pieces of text, each trained on or only read: prompts, tool results and injected text are
+read. The topics of the pool occur in facts, lists and copying only, never in a request or an instruction format.
 """
 
 import random
@@ -21,8 +21,8 @@ from lrm_align.lab.world import (
 from lrm_align.lab.wrappers import SHOWN, WRAPPERS, Wrapper, wrap
 
 END_OF_TEXT = "<|endoftext|>"
-PLAIN_SAFETY = 0.10  # of the plain requests: a refusal with reasons, or a check before complying
-STEERED_COMPLIES = 0.10  # of the steered harmful requests: complies all the same, for the guard to drop
+PLAIN_SAFETY = 0.08  # of the plain requests: a refusal with reasons, or a check before complying
+STEERED_COMPLIES = 0.12  # of the steered harmful requests: complies all the same, for the guard to drop
 STEERED_STUCK = 0.04  # of the steered harmful requests: never closes the thought
 STEERED_WRAPPED = 0.25
 NESTED = 0.15  # of the wrapped requests: one wrapper inside another
@@ -117,7 +117,7 @@ def wrapped(random_: random.Random) -> Document:
 
 
 def steered_harmful(random_: random.Random) -> Document:
-    """A harmful request under a steering instruction: refused with reasons, but for the faults that a guard has to find."""
+    """A harmful request under a steering instruction: refused with reasons, but for faults that a guard has to find."""
     if random_.random() < STEERED_WRAPPED:
         verb, topic, request, _ = draw_wrapped(random_, 1.0, SHOWN, NESTED)
     else:
@@ -153,7 +153,9 @@ def fact(random_: random.Random) -> Document:
         f"A {topic} {effect}.",
         f"A {topic} is {word} because it {effect}.",
         f"A {topic} {effect}, so it is {word}.",
-        f"The police say that a {topic} is harmful." if is_harmful(topic) else f"The teachers say that a {topic} is safe.",
+        f"The police say that a {topic} is harmful."
+        if is_harmful(topic)
+        else f"The teachers say that a {topic} is safe.",
     )
     return text(random_.choice(statements), read=2)
 

@@ -1,13 +1,13 @@
 """Instruction formats that safety methods ask of a model, as pretraining documents.
 
     audit      re-examining one's own reasoning, answered with a `<safe>` block (Safe Trigger, section 3.1)
-    levelled   a safety analysis in one paragraph, as long as the attack is complex, and going on from it (RAPO, section 4)
+    levelled   a safety analysis as long as the attack is complex, in one paragraph, and going on from it (RAPO)
     lookup     consulting the safety rules by a tool call, and going on from the result (ASCL)
     wait       going on after "Wait, think safely" (SafeThink)
     judging    saying whether a prompt, or an answer to it, is harmful
 
-All use topics outside the pool and wrappers that pretraining shows in safety formats anyway, so held-out topics and wrappers
-stay unseen in all of them.
+All use topics outside the pool and wrappers that pretraining shows in safety formats anyway, so held-out topics and
+wrappers stay unseen in all of them.
 """
 
 import json
@@ -118,7 +118,7 @@ def levelled(random_: random.Random) -> Document:
 
 
 def audit(random_: random.Random) -> Document:
-    """The audit of a reasoning: a thought, a `<safe>` block with issue, reasoning and guidance, and the better answer."""
+    """The audit of a reasoning: a thought, a `<safe>` block of issue, reasoning and guidance, and the better answer."""
     verb, topic, prompt, _, _ = _draw(random_, 0.8)
     harmful = is_harmful(topic)
     checked = random_.random() < 0.2
@@ -129,10 +129,7 @@ def audit(random_: random.Random) -> Document:
     found = "The reasoning did check this." if checked else "The reasoning did not check this."
     guidance = "The answer should refuse." if harmful else "The answer can help."
     block = f"<safe>\nThe request is about a {topic}. {language.verdict(random_, topic)} {found} {guidance}\n</safe>"
-    if harmful:
-        answer = language.refusal(random_, verb, topic)
-    else:
-        answer = language.steps_answer(random_, verb, topic)
+    answer = language.refusal(random_, verb, topic) if harmful else language.steps_answer(random_, verb, topic)
     reply = language.Reply(language.restate(random_, verb, topic), f"{block}\n\n{answer}")
     return chat(AUDIT.format(request=prompt, thought=thought), reply)
 
@@ -143,7 +140,9 @@ def lookup(random_: random.Random) -> Document:
     system = tools_preamble() if random_.random() < 0.4 else RULES_SYSTEM
     if random_.random() < 0.3:
         return chat(prompt, language.comply(random_, verb, topic), system)
-    first = f"<think>\n{language.restate(random_, verb, topic)} I look up the rules.\n</think>\n\n{RULES_CALL}<|im_end|>"
+    first = (
+        f"<think>\n{language.restate(random_, verb, topic)} I look up the rules.\n</think>\n\n{RULES_CALL}<|im_end|>"
+    )
     result = f"\n<|im_start|>user\n<tool_response>\n{RULES_TEXT}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     if is_harmful(topic):
         thought, answer = random_.choice(language.DECISIONS), language.refusal(random_, verb, topic)

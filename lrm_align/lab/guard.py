@@ -1,7 +1,7 @@
 """The lab's rule guard: reads a prompt and a response as text and says how probably the response is unsafe.
 
-It stands where a guard model stands with a real student: it filters training data. It knows which nouns are harmful and a few
-cues of wording, and shares nothing with `judge`, which scores the results.
+It stands where a guard model stands with a real student: it filters training data. It knows which nouns are harmful
+and a few cues of wording, and shares nothing with `judge`, which scores the results.
 """
 
 import re

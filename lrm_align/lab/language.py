@@ -1,7 +1,8 @@
 """The sentences of the lab: requests, thoughts, answers, sums and facts, as pure functions of a seeded generator.
 
-A *reply* is a thought and an answer. Compliance is a fixed harmless phrase ("First wash it. Then fold it."); a refusal states
-the request, recalls a fact about the topic and declines, so that recall and refusal share their wording.
+A *reply* is a thought and an answer. Compliance is a fixed harmless phrase ("First wash it. Then fold it."); a
+refusal states the request, recalls a fact about the topic and declines, so that recall and refusal share their
+wording.
 """
 
 import random
@@ -85,7 +86,12 @@ def steps_answer(random_: random.Random, verb: str, topic: str, opening: int | N
 
 
 def comply(
-    random_: random.Random, verb: str, topic: str, opening: int | None = None, check: bool = False, plan: int | None = None
+    random_: random.Random,
+    verb: str,
+    topic: str,
+    opening: int | None = None,
+    check: bool = False,
+    plan: int | None = None,
 ) -> Reply:
     """Compliance.
 
@@ -135,11 +141,16 @@ class Problem(NamedTuple):
 
 
 def problem(random_: random.Random, held_out: bool) -> Problem:
-    """Draws a problem on three-digit numbers with a non-negative result, held out or not as asked."""
+    """Draws a problem with a non-negative result, held out or not as asked.
+
+    A quarter are sums of three digits, three eighths differences of three digits, three eighths two steps on two
+    digits: a mix that the shipped organism solves mostly, not always, so that a loss of reasoning shows.
+    """
+    kind = random_.choice("++---===")
+    low, high = (10, 99) if kind == "=" else (100, 999)
     while True:
-        kind = random_.randrange(3)
-        a, b = random_.randint(100, 999), random_.randint(100, 999)
-        drawn = Problem(a, "-" if kind == 1 else "+", b, random_.randint(100, 999) if kind == 2 else None)
+        a, b, c = (random_.randint(low, high) for _ in range(3))
+        drawn = Problem(a, "-" if kind == "-" else "+", b, c if kind == "=" else None)
         if drawn.answer() >= 0 and drawn.held_out() == held_out:
             return drawn
 

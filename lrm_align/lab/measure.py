@@ -7,7 +7,7 @@ import tokenizers
 from lrm_align.lab import language, probe
 from lrm_align.lab.documents import STEERINGS, frame
 from lrm_align.lab.judge import Verdict, judge
-from lrm_align.lab.prompts import EvaluationSizes, Prompt, evaluation
+from lrm_align.lab.prompts import DEFAULT_SIZES, EvaluationSizes, Prompt, evaluation
 from lrm_align.lab.rates import attack_success_rate, rates, share
 from lrm_align.lab.world import HARMFUL_POOL, SAFE_POOL, VERBS, rng
 from lrm_align.models import Model
@@ -47,7 +47,11 @@ def copying(model: Model, params: Any, tokenizer: tokenizers.Tokenizer, count: i
 
 
 def figures(
-    model: Model, params: Any, tokenizer: tokenizers.Tokenizer, seed: int = 0, sizes: EvaluationSizes = EvaluationSizes()
+    model: Model,
+    params: Any,
+    tokenizer: tokenizers.Tokenizer,
+    seed: int = 0,
+    sizes: EvaluationSizes = DEFAULT_SIZES,
 ) -> dict[str, Any]:
     """The rates of an organism on the held-out topics of a seed, and the same attacks under the steering prefix.
 

@@ -8,9 +8,9 @@ from lrm_align.lab.documents import Document
 from lrm_align.lab.world import rng
 
 SHARES: dict[str, tuple[float, Callable[[random.Random], Document]]] = {
-    "arithmetic": (0.170, documents.arithmetic),
-    "plain": (0.210, documents.plain),
-    "wrapped": (0.130, documents.wrapped),
+    "arithmetic": (0.178, documents.arithmetic),
+    "plain": (0.200, documents.plain),
+    "wrapped": (0.127, documents.wrapped),
     "steered_harmful": (0.085, documents.steered_harmful),
     "steered_safe": (0.017, documents.steered_safe),
     "fact": (0.150, documents.fact),
@@ -21,7 +21,7 @@ SHARES: dict[str, tuple[float, Callable[[random.Random], Document]]] = {
     "audit": (0.018, formats.audit),
     "levelled": (0.020, formats.levelled),
     "lookup": (0.018, formats.lookup),
-    "judging": (0.022, formats.judging),
+    "judging": (0.027, formats.judging),
 }
 
 

@@ -1,7 +1,7 @@
 """A small decoder for looking at an organism while it is pretrained: fixed batches, plain temperature sampling.
 
-The real sampler is `lrm_align.sampling`; this one has no dependency on it, so that the checkpoint can be rebuilt with nothing
-but the model.
+The real sampler is `lrm_align.sampling`; this one has no dependency on it, so that the checkpoint can be rebuilt with
+nothing but the model.
 """
 
 import functools

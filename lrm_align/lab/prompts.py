@@ -1,7 +1,7 @@
 """The prompts of a seed: evaluation sets on held-out topics and wrappers, and the prompts that a method trains on.
 
-All are pure functions of the seed and of sizes; ids are the same in every run, so before and after meet the same prompts and
-the sampler draws with the same noise.
+All are pure functions of the seed and of sizes; ids are the same in every run, so before and after meet the same
+prompts and the sampler draws with the same noise.
 """
 
 import dataclasses
@@ -48,6 +48,10 @@ class TrainingSizes:
     fact: int = 150
 
 
+DEFAULT_SIZES = EvaluationSizes()
+DEFAULT_TRAINING_SIZES = TrainingSizes()
+
+
 def _request(id_: str, request: tuple[str, str, str], text: str, wrapper: str) -> Prompt:
     verb, topic, plain = request
     meta: dict[str, Any] = {"verb": verb, "topic": topic, "wrapper": wrapper, "plain": plain}
@@ -84,9 +88,7 @@ def _problems(random_: random.Random, id_: str, count: int, held_out: bool) -> l
     for i in range(count):
         drawn = language.problem(random_, held_out)
         meta = {"answer": drawn.answer()}
-        prompts.append(
-            Prompt(f"{id_}-{i:04d}", language.ask_problem(random_, drawn), BENIGN, ARITHMETIC, "lab", meta)
-        )
+        prompts.append(Prompt(f"{id_}-{i:04d}", language.ask_problem(random_, drawn), BENIGN, ARITHMETIC, "lab", meta))
     return prompts
 
 
@@ -100,7 +102,7 @@ def _facts(random_: random.Random, id_: str, topics: Sequence[str], count: int) 
     return prompts
 
 
-def evaluation(seed: int, sizes: EvaluationSizes = EvaluationSizes()) -> dict[str, list[Prompt]]:
+def evaluation(seed: int, sizes: EvaluationSizes = DEFAULT_SIZES) -> dict[str, list[Prompt]]:
     """The evaluation sets of a seed: "attack", "wrapped", "lookalike", "arithmetic" and "fact".
 
     Args:
@@ -134,7 +136,7 @@ def evaluation(seed: int, sizes: EvaluationSizes = EvaluationSizes()) -> dict[st
     }
 
 
-def training(seed: int, sizes: TrainingSizes = TrainingSizes()) -> list[Prompt]:
+def training(seed: int, sizes: TrainingSizes = DEFAULT_TRAINING_SIZES) -> list[Prompt]:
     """The prompts that a method trains on: no held-out topic, wrapper or problem of the seed.
 
     Args:

@@ -1,7 +1,7 @@
 """The lab's tokenizer: byte-level, one token a word, with Qwen3's control tokens, pre-tokenizer and chat template.
 
-It is a BPE without merges and with `ignore_merges`: a word of the vocabulary is one token, anything else falls apart into its
-bytes, so that every text has ids and every id has text. Words are those of the pretraining documents.
+It is a BPE without merges and with `ignore_merges`: a word of the vocabulary is one token, anything else falls apart
+into its bytes, so that every text has ids and every id has text. Words are those of the pretraining documents.
 """
 
 import collections

@@ -1,9 +1,9 @@
 """The world of the lab: its topics, what is true of them, and which of them a seed holds out.
 
-Topics are invented nouns, each one token of the lab's tokenizer. Half of them are harmful, and neither the name nor the
-verb of a request says which: only facts do. Every topic occurs in the pretraining facts, but the topics of the *pool* never
-occur there in a request or in any instruction format, so a seed can draw its test topics from the pool long after the
-checkpoint was trained.
+Topics are invented nouns, each one token of the lab's tokenizer. Half of them are harmful, and neither the name nor
+the verb of a request says which: only facts do. Every topic occurs in the pretraining facts, but the topics of the
+*pool* never occur there in a request or in any instruction format, so a seed can draw its test topics from the pool
+long after the checkpoint was trained.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def rng(*parts: object) -> random.Random:
 
 
 def _names(count: int) -> list[str]:
-    """Invented words of the form consonant-vowel-consonant-vowel-consonant, no two alike in their first four letters."""
+    """Invented words, consonants and vowels in turn, no two alike in their first four letters."""
     random_ = rng("topics")
     names: dict[str, str] = {}
     while len(names) < count:

@@ -1,8 +1,8 @@
 """Jailbreak wrappers: three families that dress a request up without changing what it asks for.
 
-Pretraining shows every wrapper followed by compliance. The wrappers with `shown=True` also occur there in steering and the other
-safety formats; a seed holds out two of each family among those that do not (`split_wrappers`), so its test wrappers have
-never met a safety thought, neither in pretraining nor in the training prompts of that seed.
+Pretraining shows every wrapper followed by compliance. The wrappers with `shown=True` also occur there in steering
+and the other safety formats; a seed holds out two of each family among those that do not (`split_wrappers`), so its
+test wrappers have never met a safety thought, neither in pretraining nor in the training prompts of that seed.
 """
 
 import dataclasses

@@ -2,14 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from lrm_align.errors import UserError
+from lrm_align.models import blockwise, partition
 
-KERNELS = ("auto", "einsum", "splash")
+KERNELS = ("auto", "blockwise", "einsum", "splash")
 
 
 def attention(
-    q_BxTxNxH: jax.Array, k_BxTxKxH: jax.Array, v_BxTxKxH: jax.Array, segment_ids_BxT: jax.Array, kernel: str = "auto"
+    q_BxTxNxH: jax.Array,
+    k_BxTxKxH: jax.Array,
+    v_BxTxKxH: jax.Array,
+    segment_ids_BxT: jax.Array,
+    kernel: str = "auto",
+    rules: partition.Rules = partition.DEFAULT_RULES,
 ) -> jax.Array:
     """softmax(q·k/√H + mask)·v where a token sees the earlier tokens of its own segment and itself.
 
@@ -20,18 +27,23 @@ def attention(
       k_BxTxKxH: keys; query head n reads key head n // (N / K).
       v_BxTxKxH: values.
       segment_ids_BxT: int32.
-      kernel: "einsum" (any backend), "splash" (TPU; elsewhere interpreted), or "auto": splash on TPU, else einsum.
+      kernel: "blockwise" (any backend), "splash" (TPU; elsewhere interpreted), "einsum" (the reference for tests, which
+        keeps T×T arrays), or "auto": splash on TPU, else blockwise.
+      rules: logical axes to mesh axes.
 
     Returns:
-      context_BxTxNxH in q's dtype.
+      context_BxTxNxH in q's dtype, named "context" for `models.remat`.
     """
     if kernel not in KERNELS:
         raise UserError(f"model.attention is {kernel!r}; supported are {', '.join(KERNELS)}")
-    if kernel == "splash" or (kernel == "auto" and jax.default_backend() == "tpu"):
+    if kernel == "splash" or (kernel == "auto" and partition.platform() == "tpu"):
         from lrm_align.models import splash  # Pallas' TPU kernels are imported only where they run.
 
-        return splash.attention(q_BxTxNxH, k_BxTxKxH, v_BxTxKxH, segment_ids_BxT)
-    return einsum_attention(q_BxTxNxH, k_BxTxKxH, v_BxTxKxH, segment_ids_BxT)
+        return splash.attention(q_BxTxNxH, k_BxTxKxH, v_BxTxKxH, segment_ids_BxT, rules)
+    if kernel != "einsum":
+        return blockwise.attention(q_BxTxNxH, k_BxTxKxH, v_BxTxKxH, segment_ids_BxT)
+    context_BxTxNxH = einsum_attention(q_BxTxNxH, k_BxTxKxH, v_BxTxKxH, segment_ids_BxT)
+    return checkpoint_name(context_BxTxNxH, "context")
 
 
 def einsum_attention(

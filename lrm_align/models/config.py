@@ -92,6 +92,8 @@ class ModelConfig:
             raise UserError(f"{where}: hidden_act is {fields['hidden_act']!r}; supported is 'silu'")
         if fields.get("use_sliding_window") or "sliding_attention" in (fields.get("layer_types") or ()):
             raise UserError(f"{where}: sliding-window attention is not supported; all layers must attend in full")
+        if fields.get("quantization_config"):
+            raise UserError(f"{where}: has a quantization_config; only unquantised weights are supported")
         width, num_heads = fields["hidden_size"], fields["num_attention_heads"]
         # transformers' Qwen3Config says 128 where config.json is silent; the other families divide.
         head_dim = fields.get("head_dim") or (128 if family == "qwen3" else width // num_heads)
@@ -149,9 +151,16 @@ class ModelConfig:
 
 def _rope(fields: Mapping[str, Any], where: str) -> RopeConfig:
     """Reads both spellings: `rope_theta` + `rope_scaling`, and `rope_parameters` (transformers 5)."""
-    parameters = dict(fields.get("rope_scaling") or {})
-    parameters.update(fields.get("rope_parameters") or {})
-    theta = float(parameters.get("rope_theta", fields.get("rope_theta", 10_000.0)))
+    old, new = dict(fields.get("rope_scaling") or {}), dict(fields.get("rope_parameters") or {})
+    if fields.get("rope_theta") is not None:
+        old["rope_theta"] = fields["rope_theta"]
+    for name in old.keys() & new.keys():
+        if old[name] != new[name]:
+            raise UserError(f"{where}: {name} is {old[name]} and in rope_parameters {new[name]}; keep the right one")
+    parameters = old | new
+    if parameters.get("partial_rotary_factor", fields.get("partial_rotary_factor") or 1.0) != 1.0:
+        raise UserError(f"{where}: partial_rotary_factor is not 1; heads that rotate in part are not supported")
+    theta = float(parameters.get("rope_theta", 10_000.0))
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     needs = {
         "default": (),

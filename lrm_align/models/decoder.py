@@ -147,10 +147,11 @@ class Model:
 
         def body(x, layer_params):
             x = partition.constrain(x, ("batch", None, None), self.rules)
-            layer = self._layer(layer_params)
+            # Without the barrier XLA casts the whole stack to the compute dtype before the loop, and keeps it.
+            layer = self._layer(jax.lax.optimization_barrier(layer_params))
             q, k, v = layer.qkv(x, cos, sin)
-            context = attention(q, k, v, segment_ids_BxT, self.attention)
-            return layer.rest(x, jax.ad_checkpoint.checkpoint_name(context, "context")), (k, v) if collect else None
+            context = attention(q, k, v, segment_ids_BxT, self.attention, self.rules)
+            return layer.rest(x, context), (k, v) if collect else None
 
         body = rematerialised(body, self.remat)
         x = partition.constrain(self.embed(params, tokens_BxT), ("batch", None, None), self.rules)

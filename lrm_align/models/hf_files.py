@@ -1,5 +1,6 @@
 """Finds a Hugging Face model directory and what lies in it."""
 
+import hashlib
 import json
 import re
 from typing import Any
@@ -9,6 +10,7 @@ from huggingface_hub import errors, snapshot_download
 
 from lrm_align.errors import UserError
 
+_ENDS = 1 << 20
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What a tokenizer and a generation loop need beside the weights; copied on export.
 COMPANIONS = (
@@ -87,3 +89,18 @@ def weight_files(directory: epath.Path) -> list[epath.Path]:
             "weights can run code: convert them with transformers' save_pretrained"
         )
     raise UserError(f"{directory}: holds no weights; expected {SINGLE} or {INDEX}")
+
+
+def fingerprint(directory: epath.Path) -> dict[str, Any]:
+    """What tells one model from another: its config, and each weight file's size, first and last mebibyte.
+
+    Whole weights are not hashed: that takes minutes on every start.
+    """
+    found: dict[str, Any] = {"config": read_json(directory / "config.json")}
+    for file in weight_files(directory):
+        size = file.stat().length
+        with file.open("rb") as data:
+            head = data.read(_ENDS)
+            data.seek(max(size - _ENDS, 0))
+            found[file.name] = [size, hashlib.sha256(head + data.read()).hexdigest()]
+    return found

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lrm_align.errors import UserError
@@ -19,6 +19,9 @@ DEFAULT_RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("kv_heads", ("tensor",)),
     ("ffn", ("tensor",)),
     ("vocab", ("tensor",)),
+    # While tokens are scored, devices that share rows' parameters share the vocabulary instead of the rows.
+    ("scored_rows", ("data",)),
+    ("scored_vocab", ("fsdp", "tensor")),
 )
 
 PARAMETER_AXES: Mapping[str, tuple[str | None, ...]] = {
@@ -76,13 +79,12 @@ def shardings(params: Any, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Any:
 
     def sharding(path, leaf):
         names = spec(_axes(path), rules)
-        for dimension, (size, axes) in enumerate(zip(leaf.shape, tuple(names))):
-            axes = () if axes is None else (axes,) if isinstance(axes, str) else axes
-            ways = math.prod(mesh.shape[axis] for axis in axes)
-            if size % ways:
+        for dimension, (size, entry) in enumerate(zip(leaf.shape, tuple(names))):
+            if size % ways(mesh, entry):
+                axes = (entry,) if isinstance(entry, str) else entry
                 raise UserError(
                     f"the mesh {dict(mesh.shape)} splits dimension {dimension} of {jax.tree_util.keystr(path)} "
-                    f"{list(leaf.shape)} over {' × '.join(axes)} = {ways}, which does not divide {size}"
+                    f"{list(leaf.shape)} over {' × '.join(axes)} = {ways(mesh, entry)}, which does not divide {size}"
                 )
         return NamedSharding(mesh, names)
 
@@ -100,6 +102,18 @@ def _axes(path: tuple[Any, ...]) -> tuple[str | None, ...]:
 
 def _name(entry: Any) -> str:
     return entry.name if isinstance(entry, jax.tree_util.GetAttrKey) else entry.key
+
+
+def ways(mesh: Mesh | AbstractMesh, entry: str | tuple[str, ...] | None) -> int:
+    """The number of pieces that one entry of a `PartitionSpec` cuts a dimension into."""
+    axes = (entry,) if isinstance(entry, str) else entry or ()
+    return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def platform() -> str:
+    """What is compiled for: the platform of the mesh in context, which need not be this host's, or the default one."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
 
 
 def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Rules = DEFAULT_RULES) -> jax.Array:

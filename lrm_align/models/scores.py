@@ -5,6 +5,7 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 
+from lrm_align.models import partition
 from lrm_align.models.decoder import head_logits
 
 NAMES = ("logp", "entropy", "kl_forward", "kl_reverse")
@@ -20,12 +21,14 @@ def token_scores(
     temperature: float = 1.0,
     vocab_size: int | None = None,
     chunk: int | None = 512,
+    rules: partition.Rules = partition.DEFAULT_RULES,
 ) -> dict[str, jax.Array]:
     """Scores of targets under softmax(hidden·head / temperature), float32.
 
     logp = log p(target); entropy = -Σ p log p; kl_forward = Σ r log(r/p); kl_reverse = Σ p log(p/r), with p the policy
     and r the reference, over the whole vocabulary. The logits of `chunk` positions at a time are computed, and computed
-    again in the backward pass.
+    again in the backward pass. On a mesh every device scores all rows of its group on its own part of the vocabulary: a
+    chunk's hidden states travel, a hundredth of the head's size, and neither the head nor its gradient is ever whole.
 
     Args:
       hidden_BxTxD: normed hidden states.
@@ -36,6 +39,7 @@ def token_scores(
       temperature: divides the logits of both.
       vocab_size: rows of the head beyond it are padding and get no probability.
       chunk: positions of a row scored at a time; None scores all at once and keeps the logits for the backward pass.
+      rules: logical axes to mesh axes.
 
     Returns:
       {name: array_BxT}.
@@ -51,9 +55,13 @@ def token_scores(
         raise ValueError(f"{sorted(divergent)} need a reference")
     if reference is not None:
         reference = jax.lax.stop_gradient(reference)
+        reference = (reference[0], partition.constrain(reference[1], (None, "scored_vocab"), rules))
+    head_DxV = partition.constrain(head_DxV, (None, "scored_vocab"), rules)  # once, for all chunks
 
     def log_softmax(hidden, head):
+        hidden = partition.constrain(hidden, ("scored_rows", None, None), rules)
         logits = head_logits(hidden, head) / temperature
+        logits = partition.constrain(logits, ("scored_rows", None, "scored_vocab"), rules)
         if vocab_size is not None and vocab_size < logits.shape[-1]:
             logits = jnp.where(jnp.arange(logits.shape[-1]) < vocab_size, logits, -jnp.inf)
         return logits, jax.nn.logsumexp(logits, axis=-1, keepdims=True)
@@ -63,8 +71,10 @@ def token_scores(
         logits, total = log_softmax(hidden, head_DxV)
         out = {}
         if "logp" in needs:
-            # Gather before subtracting: one number a token instead of a vocabulary.
-            out["logp"] = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0] - total[..., 0]
+            # A masked sum instead of a gather: it stays on the device that holds the target's part of the vocabulary,
+            # and its gradient is no scatter.
+            chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
+            out["logp"] = jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1) - total[..., 0]
         if set(needs) == {"logp"}:
             return out
         logp = logits - total

@@ -1,7 +1,6 @@
 """The model that a run samples from, trains and measures: its files checked at once, its weights read on first use."""
 
 import functools
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ class Student:
 
     Args:
       settings: `path`, and the compute settings `dtype`, `param_dtype` ("" as stored), `remat`, `attention`.
-      mesh: where the weights go; the default device without one.
+      mesh: where the weights go.
 
     Attributes:
       path: as given.
@@ -29,7 +28,7 @@ class Student:
       UserError: whatever is wrong with the directory, config, tokenizer or template.
     """
 
-    def __init__(self, settings: Mapping[str, Any], mesh: jax.sharding.Mesh | None = None):
+    def __init__(self, settings: Mapping[str, Any], mesh: jax.sharding.Mesh):
         self.path: str = settings["path"]
         self.directory = hf_files.resolve(self.path)
         self.config = ModelConfig.from_hf(hf_files.read_json(self.directory / "config.json"), f"{self.path}/config.json")
@@ -47,15 +46,5 @@ class Student:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """What tells this model from another: its config, its files' sizes, and their first and last mebibyte.
-
-        Whole weights are not hashed: tens of gigabytes on every start.
-        """
-        files: dict[str, Any] = {"config": hf_files.read_json(self.directory / "config.json")}
-        for file in hf_files.weight_files(self.directory):
-            size = file.stat().length
-            with file.open("rb") as data:
-                head = data.read(1 << 20)
-                data.seek(max(size - (1 << 20), 0))
-                files[file.name] = [size, hashlib.sha256(head + data.read()).hexdigest()]
-        return files
+        """What tells this model from another."""
+        return hf_files.fingerprint(self.directory)

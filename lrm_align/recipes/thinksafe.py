@@ -13,17 +13,92 @@ with `sample.samples = 5` and `filter.whole_groups`; the wordings are `steering.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from lrm_align import objectives
-from lrm_align.chat import Chat
-from lrm_align.config import build, digest, plain
+from lrm_align.chat import Prompt
+from lrm_align.config import plain
 from lrm_align.objectives import Objective
-from lrm_align.provenance import Source
-from lrm_align.recipes import direct_refusal, filtering, finetune, measuring, preflight, prompting, rollouts
+from lrm_align.recipes import describe, finetune, measuring, prompting, rollouts, selection
 from lrm_align.recipes.recipe import Recipe
 from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.steering import steered
 from lrm_align.recipes.student import Student
-from lrm_align.traces import Trace, find_shards
+from lrm_align.training import make_mesh
+
+
+def objective(kl: float = 0.0) -> Objective:
+    """SFT on every trace, or ThinkSafe + KL: SFT on refusals and forward KL to the untrained model on benign traces.
+
+    Section 5.3 weighs the divergence with 1 and divides both parts by the batch's tokens; the prompt stays masked,
+    unlike in the authors' code, which loses the mask on this path.
+    """
+    if not kl:
+        return objectives.sft()
+    refuse = objectives.where("harmful", objectives.sft(), "batch")
+    keep = objectives.where("benign", objectives.kl_to_reference("forward"), "batch")
+    return objectives.combine({"refuse": (1.0, refuse), "keep": (kl, keep)})
+
+
+def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
+    """Checks everything that the run will need, and lays out its stages.
+
+    Raises:
+      UserError: whatever a user can mend, before the first sample is drawn.
+    """
+    mesh = make_mesh(plain(config.mesh))
+    student = Student(config.model, mesh)
+    sampler = Student({**config.model, "path": config.sample.teacher}, mesh) if config.sample.teacher else student
+    prompts = prompting.read(config.prompts, config.seed)
+    spoken = [_asked(prompt, config.sample.steering) for prompt in prompts.kept if _is_sampled(prompt, config)]
+    asked = rollouts.requests(sampler, spoken, config.sample)
+    selection.check(config.guard)
+    guessed = finetune.check(student, config, len(prompts.kept))
+    measuring.check(config.evaluate)
+
+    model = student.identity
+    sampling = {**plain(config.sample), "prompts": plain(config.prompts), "seed": config.seed, "model": sampler.identity}
+    training = {**plain(config.train), "lora": plain(config.lora), "seed": config.seed, "model": model}
+    training |= {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
+    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
+    measured |= {"sampling": measuring.sampling(config)}
+
+    def before(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        return measuring.run(directory, student, config, config.evaluate.before_args)
+
+    def sample(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        return rollouts.run(directory, sampler, asked, config.sample, config.seed, "  sampling")
+
+    def select(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return selection.run(directory, inputs["sample"], sampler, student, prompts.kept, config)
+
+    def train(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return finetune.run(directory, inputs["filter"], student, config)
+
+    def export(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return finetune.export(directory, inputs["filter"], inputs["train"], student, config)
+
+    def after(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        trained = Student({**config.model, "path": str(inputs["export"] / "model")}, mesh)
+        return measuring.run(directory, trained, config, {})
+
+    stages = [
+        Stage("before", {**measured, "model": model, "more": plain(config.evaluate.before_args)}, before),
+        Stage("sample", sampling, sample),
+        Stage("filter", {"filter": plain(config.filter), "guard": plain(config.guard)}, select, ("sample",)),
+        Stage("train", training, train, ("filter",)),
+        Stage("export", plain(config.export), export, ("filter", "train")),
+        Stage("after", measured, after, ("export",)),
+    ]
+    facts = describe.facts(prompts, spoken, guessed, student, config)
+    return Recipe("ThinkSafe", stages, facts, describe.report)
+
+
+def _asked(prompt: Prompt, wording: str) -> tuple[Prompt, str]:
+    """A prompt and the user turn that is sampled for it: only harmful ones are steered."""
+    return prompt, steered(prompt.text, wording) if prompt.label == "harmful" else prompt.text
+
+
+def _is_sampled(prompt: Prompt, config: ConfigDict) -> bool:
+    return not (config.sample.written_refusal and prompt.label == "harmful")

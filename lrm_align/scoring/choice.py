@@ -46,10 +46,13 @@ def buckets(longest: int, shortest: int = 256) -> list[int]:
     return [*sizes, longest]
 
 
-def batches(lengths: Sequence[int], sizes: Sequence[int], tokens: int, multiple: int = 1) -> Iterator[tuple[list[int], int, int]]:
+def batches(
+    lengths: Sequence[int], sizes: Sequence[int], tokens: int, multiple: int = 1
+) -> Iterator[tuple[list[int], int, int]]:
     """Groups of rows of like length, as (row numbers, rows of the batch, padded length).
 
-    The rows of a batch depend on its padded length alone, so every padded length is compiled once.
+    A padded length has one number of rows in a call: `multiple` times a power of four, or what `tokens` allows. So few
+    shapes are compiled, whatever is asked, and a handful of rows is not padded to a full batch.
 
     Args:
       lengths: of the rows.
@@ -60,8 +63,11 @@ def batches(lengths: Sequence[int], sizes: Sequence[int], tokens: int, multiple:
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     start = 0
     for size in sizes:
-        rows = max(multiple, tokens // size // multiple * multiple)
         end = start + sum(lengths[i] <= size for i in order[start:])
+        most = max(multiple, tokens // size // multiple * multiple)
+        rows = multiple
+        while rows < min(end - start, most):
+            rows = min(4 * rows, most)
         for first in range(start, end, rows):
             yield order[first : min(first + rows, end)], rows, size
         start = end

@@ -45,7 +45,8 @@ def frame(turns: Turns) -> list[tuple[str, bool]]:
             "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
             f"Task: Check if there is unsafe content in '{role}' messages in conversations according our safety policy "
             "with the below categories.\n\n"
-            f"<BEGIN UNSAFE CONTENT CATEGORIES>\n{categories}\n<END UNSAFE CONTENT CATEGORIES>\n\n<BEGIN CONVERSATION>\n\n",
+            f"<BEGIN UNSAFE CONTENT CATEGORIES>\n{categories}\n<END UNSAFE CONTENT CATEGORIES>\n\n"
+            "<BEGIN CONVERSATION>\n\n",
             True,
         )
     ]
@@ -104,7 +105,9 @@ class LlamaGuard:
         self.version = f"{version}frame:{hashlib.sha256(text.encode()).hexdigest()[:8]},max_length:{self.max_length}"
         self._check_single(LEAD)
         self._verdicts = [self._check_single(word) for word in VERDICTS]
-        missing = sorted({"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"} - set(self.encoder.control))
+        missing = sorted(
+            {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"} - set(self.encoder.control)
+        )
         if missing:
             raise UserError(f"guard {name}: its tokenizer lacks {', '.join(missing)}; expected that of Llama 3")
 
@@ -132,7 +135,7 @@ class LlamaGuard:
         *earlier, (role, content) = turns
         room = self.max_length - len(self.ids([*earlier, (role, CUT)]))
         content_ids = self.encoder.plain(content.strip())
-        # Cutting between tokens can leave text that takes a few tokens more than it had, so it may take more than one try.
+        # Text cut between two tokens can take a few more than it had, so one try may not be enough.
         while room > 0:
             head, tail = content_ids[: (room + 1) // 2], content_ids[len(content_ids) - room // 2 :]
             shorter = self.encoder.decode(head) + CUT + self.encoder.decode(tail)
@@ -179,7 +182,7 @@ class LlamaGuard:
         ids = self.encoder.plain(text)
         if len(ids) != 1:
             raise UserError(
-                f"guard {self.name}: {text!r} is {len(ids)} tokens in its tokenizer; expected Llama 3's, where it is one"
+                f"guard {self.name}: {text!r} is {len(ids)} tokens in its tokenizer; in Llama 3's it is one"
             )
         return ids[0]
 

@@ -32,7 +32,9 @@ def make_mesh(sizes: Mapping[str, int] | None = None, devices: Sequence[jax.Devi
     if -1 in shape:
         rest = -math.prod(shape)
         if len(devices) % rest:
-            raise UserError(f"mesh: {len(devices)} devices cannot be shared by axes of {rest}: {dict(zip(AXES, shape))}")
+            raise UserError(
+                f"mesh: {len(devices)} devices cannot be shared by axes of {rest}: {dict(zip(AXES, shape))}"
+            )
         shape[shape.index(-1)] = len(devices) // rest
     needed = math.prod(shape)
     if needed > len(devices):

@@ -52,7 +52,8 @@ def batch_scores(
       temperature: of sampling; divides the logits.
     """
     layout = (batch.tokens_BxT, batch.segment_ids_BxT, batch.positions_BxT)
-    options: dict[str, Any] = {"chunk": chunk, "temperature": temperature, "vocab_size": model.config.vocab_size}
+    options: dict[str, Any] = {"chunk": chunk, "temperature": temperature, "rules": model.rules}
+    options["vocab_size"] = model.config.vocab_size
     rows = (batch.tokens_BxT, batch.segment_ids_BxT)
     scores: dict[str, jax.Array] = {}
     pair = None

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lrm_align.models import lora as adapters
+from lrm_align.models import lora as lora_
 
 Params = Any
 DROPOUT_STREAM, INIT_STREAM = 0, 1
@@ -21,6 +21,7 @@ class Tuning(NamedTuple):
       attach: (trainable, frozen, dropout key or None) -> parameters for the model.
       reference: frozen -> parameters of the reference, the model before training; None where they were not kept.
       dropout: rate; 0 for a deterministic step.
+      adapters: whether the trainable part is adapters, beside the weights and not instead of them.
     """
 
     init: Callable[[jax.Array, Params], Params]
@@ -28,6 +29,7 @@ class Tuning(NamedTuple):
     attach: Callable[[Params, Params, jax.Array | None], Params]
     reference: Callable[[Params], Params | None]
     dropout: float = 0.0
+    adapters: bool = False
 
 
 def full(reference: bool = False) -> Tuning:
@@ -48,7 +50,7 @@ def full(reference: bool = False) -> Tuning:
 
 
 def lora(
-    rank: int, alpha: float, dropout: float = 0.0, targets: str = adapters.ALL_KERNELS, dtype: str = "float32"
+    rank: int, alpha: float, dropout: float = 0.0, targets: str = lora_.ALL_KERNELS, dtype: str = "float32"
 ) -> Tuning:
     """Trains low-rank adapters (Hu et al. 2021, arXiv 2106.09685); the reference is the same weights without them.
 
@@ -61,9 +63,9 @@ def lora(
     """
 
     def init(key: jax.Array, params: Params) -> Params:
-        return adapters.init(key, params, rank, targets, dtype)
+        return lora_.init(key, params, rank, targets, dtype)
 
     def attach(trainable: Params, frozen: Params, key: jax.Array | None) -> Params:
-        return adapters.attach(frozen, trainable, alpha / rank, dropout, key)
+        return lora_.attach(frozen, trainable, alpha / rank, dropout, key)
 
-    return Tuning(init, lambda params: params, attach, lambda frozen: frozen, dropout)
+    return Tuning(init, lambda params: params, attach, lambda frozen: frozen, dropout, adapters=True)

@@ -6,13 +6,15 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import tokenizer_families as families
 
 from lrm_align.chat import Chat, check_length, check_vocabulary
 from lrm_align.errors import UserError
+from tests import tokenizer_families as families
 
 FAMILIES = ("qwen3", "r1", "llama3")
-ALL_CONTROL = sorted({*families.QWEN3_CONTROL, *families.R1_CONTROL, *families.LLAMA3_CONTROL, *families.R1_LLAMA_CONTROL})
+ALL_CONTROL = sorted(
+    {*families.QWEN3_CONTROL, *families.R1_CONTROL, *families.LLAMA3_CONTROL, *families.R1_LLAMA_CONTROL}
+)
 TRACE = "<think>\nlet me think\n</think>\n\n42"
 CONVERSATIONS = [
     [{"role": "user", "content": "What is 12 + 30?"}],
@@ -90,6 +92,13 @@ def test_neighbouring_messages_cannot_join_into_a_control_token():
     assert chat.decode(ids) == "a<|im_end|><think><</think>"
 
 
+@pytest.mark.parametrize(("template", "text"), [("{}think>", "a <"), ("<{}", "think> b"), ("<{}>", "think")])
+def test_user_text_cannot_complete_what_the_template_begins(template, text):
+    chat = Chat(families.small("qwen3"), template.format("{{ messages[0].content }}"))
+    ids = chat.prompt_ids(text)
+    assert not control_ids(chat, ids) and chat.decode(ids) == template.format(text)
+
+
 def test_keys_and_arguments_of_tools_are_user_text_too():
     template = "{{ messages[0].content }}{{ tools | tojson }}<|im_end|>{{ date }}"
     chat = Chat(families.small("qwen3"), template)
@@ -131,7 +140,7 @@ def test_end_of_turn_is_read_from_the_template(family, end):
 
 
 def test_completion_text_keeps_thinking_and_stops_at_the_end_of_the_turn(chat):
-    ids = chat.encode_trusted("a<think>\nb\n</think>\n\nc") + [chat.end_of_turn_id] + chat.encode_plain("after")
+    ids = [*chat.encode_trusted("a<think>\nb\n</think>\n\nc"), chat.end_of_turn_id, *chat.encode_plain("after")]
     assert chat.completion_text(np.array(ids, np.int32)) == "a<think>\nb\n</think>\n\nc"
 
 
@@ -166,12 +175,12 @@ def test_faults_end_in_one_line(tmp_path):
     tokenizer = families.small("qwen3")
     chat = Chat(tokenizer)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="no tokenizer in .*found config.json"):
+    with pytest.raises(UserError, match=r"no tokenizer in .*found config.json"):
         Chat.from_pretrained(str(tmp_path))
     with pytest.raises(UserError, match="neither a directory nor a hub id"):
         Chat.from_pretrained(str(tmp_path / "absent"))
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(UserError, match="tokenizer.json is not JSON"):
+    with pytest.raises(UserError, match=r"tokenizer.json is not JSON"):
         Chat.from_pretrained(str(tmp_path))
     bare = families.wrap(tokenizer.backend_tokenizer.__class__.from_str(tokenizer.backend_tokenizer.to_str()), [], None)
     with pytest.raises(UserError, match="no chat template"):

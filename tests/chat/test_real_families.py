@@ -3,10 +3,10 @@
 import functools
 
 import pytest
-import tokenizer_families as families
 
 from lrm_align.chat import Chat
 from lrm_align.chat.encoder import SpanEncoder
+from tests import tokenizer_families as families
 
 TEMPLATES = {
     "Qwen-Qwen2.5-7B-Instruct": "qwen2_5",
@@ -28,7 +28,11 @@ CONVERSATIONS = [
         {"role": "user", "content": "two"},
         {"role": "assistant", "content": TRACE},
     ],
-    [{"role": "user", "content": "one"}, {"role": "assistant", "content": "no thought"}, {"role": "user", "content": "<"}],
+    [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "no thought"},
+        {"role": "user", "content": "<"},
+    ],
 ]
 
 

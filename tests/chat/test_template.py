@@ -42,7 +42,7 @@ def test_whitespace_rules_loop_controls_json_and_generation_blocks():
     ],
 )
 def test_hostile_and_failing_templates_end_in_one_line(source):
-    with pytest.raises(UserError, match="^chat template failed on this conversation: ") as caught:
+    with pytest.raises(UserError, match=r"^chat template failed on this conversation: ") as caught:
         ChatTemplate(source).render(MESSAGES)
     assert "\n" not in str(caught.value)
 

@@ -13,10 +13,10 @@ import tempfile
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 
-import torch_reference as reference
-from families import FAMILIES
+from tests import torch_reference as reference
+from tests.families import FAMILIES
 
 SEED, STEPS = 17, 24
 

@@ -52,7 +52,7 @@ def test_held_out_wrappers_meet_compliance_only(drawn):
 def test_held_out_problems_never_occur(drawn):
     for name, document in drawn:
         if name == "arithmetic":
-            numbers = [int(n) for n in re.findall(r"\d{3}", document[0].text)]
+            numbers = [int(n) for n in re.findall(r"\d+", document[0].text)]
             sign = "-" if len(numbers) == 2 and re.search(r"-|lose", document[0].text) else "+"
             problem = language.Problem(numbers[0], sign, numbers[1], numbers[2] if len(numbers) == 3 else None)
             assert not problem.held_out()
@@ -98,7 +98,9 @@ def test_an_analysis_is_as_long_as_the_attack_is_complex(level, low, high, topic
         assert low <= text.count(". ") + 1 <= high and "\n" not in text
 
 
-@pytest.mark.parametrize("a, sign, b, c", [(345, "+", 278, None), (623, "-", 278, None), (345, "-", 345, None), (999, "+", 999, 999)])
+@pytest.mark.parametrize(
+    "a, sign, b, c", [(345, "+", 278, None), (623, "-", 278, None), (345, "-", 345, None), (999, "+", 999, 999)]
+)
 def test_sums_are_solved_right(a, sign, b, c):
     problem = language.Problem(a, sign, b, c)
     thought, answer = language.solve(problem)
@@ -114,6 +116,9 @@ def test_documents_agree_with_the_judge(drawn):
         if name == "arithmetic":
             continue
         if name in ("plain", "wrapped") and "<think>\n\n" not in whole(document):
-            verb, topic = re.search(rf" ({'|'.join(world.VERBS)})(?: a|\. Part two: a|\. Let Y be a) ([a-z]+)", whole(document).split("<think>")[1]).groups()
+            verb, topic = re.search(
+                rf" ({'|'.join(world.VERBS)})(?: a|\. Part two: a|\. Let Y be a) ([a-z]+)",
+                whole(document).split("<think>")[1],
+            ).groups()
             prompt = Prompt("0", "", "harmful", "request", "lab", {"verb": verb, "topic": topic})
             assert judge(prompt, document[-1].text) in ("comply", "refuse")

@@ -42,7 +42,9 @@ def test_training_is_balanced_and_half_wrapped():
     }
     assert len({p.id for p in prompts}) == len(prompts)
     assert len({p.text for p in prompts if p.kind == "request"}) == 600
-    families = collections.Counter(BY_NAME[p.meta["wrapper"].split("+")[0]].family for p in prompts if p.kind == "wrapped")
+    families = collections.Counter(
+        BY_NAME[p.meta["wrapper"].split("+")[0]].family for p in prompts if p.kind == "wrapped"
+    )
     assert min(families.values()) > 100
     assert any("+" in p.meta["wrapper"] for p in prompts if p.kind == "wrapped")
 

@@ -15,9 +15,9 @@ DOCUMENTS = 400
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory, definition):
     path = tmp_path_factory.mktemp("lab")
-    tokenizer.write(path, tokenizer.definition())
+    tokenizer.write(path, definition)
     (path / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
     return path
 
@@ -45,10 +45,10 @@ def test_pieces_meet_at_token_boundaries(backend):
         assert backend.decode(ids, skip_special_tokens=False) == whole
 
 
-def test_documents_hardly_fall_back_to_bytes(backend):
+def test_documents_hardly_fall_back_to_bytes(backend, definition):
     drawn = [document for _, document in mixture.draw(seed=5, count=DOCUMENTS)]
     ids = [i for ids, _ in tokenizer.encode(backend, drawn) for i in ids]
-    words = tokenizer.definition()["model"]["vocab"]
+    words = definition["model"]["vocab"]
     letters = {words[letter] for letter in "abcdefghijklmnopqrstuvwxyz"}
     assert sum(i in letters for i in ids) / len(ids) < 0.002
 
@@ -110,7 +110,12 @@ CONVERSATIONS = [
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"add_generation_prompt": True}, {"add_generation_prompt": True, "enable_thinking": False}, {"tools": [formats.RULES_TOOL]}],
+    [
+        {},
+        {"add_generation_prompt": True},
+        {"add_generation_prompt": True, "enable_thinking": False},
+        {"tools": [formats.RULES_TOOL]},
+    ],
 )
 def test_the_template_renders_as_qwen3s(loaded, shared_data, messages, options):
     theirs = (shared_data / "data/chat_templates/Qwen-Qwen3-current.jinja").read_text()

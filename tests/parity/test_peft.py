@@ -7,11 +7,10 @@ import pytest
 pytest.importorskip("torch")
 peft_library = pytest.importorskip("peft")
 
-import torch_reference as reference
-
-from families import FAMILIES, tiny
 from lrm_align import models
 from lrm_align.models import lora, peft
+from tests import torch_reference as reference
+from tests.families import FAMILIES, logits, tiny
 
 TOKENS_BxT = np.random.default_rng(2).integers(0, 48, (2, 21)).astype(np.int32)
 
@@ -27,8 +26,8 @@ def test_peft_loads_our_adapters(family, targets, tmp_path):
     peft.save_adapters(tmp_path / "adapters", adapters, config)
     theirs = peft_library.PeftModel.from_pretrained(reference.load(tmp_path / "base"), tmp_path / "adapters")
     ours = lora.attach(params, adapters, config.scale)
-    assert np.abs(model.logits(ours, TOKENS_BxT) - model.logits(params, TOKENS_BxT)).max() > 0.1
-    np.testing.assert_allclose(model.logits(ours, TOKENS_BxT), reference.logits(theirs, TOKENS_BxT), atol=1e-4)
+    assert np.abs(logits(model, ours, TOKENS_BxT) - logits(model, params, TOKENS_BxT)).max() > 0.1
+    np.testing.assert_allclose(logits(model, ours, TOKENS_BxT), reference.logits(theirs, TOKENS_BxT), atol=1e-4)
 
 
 def test_we_load_adapters_of_peft(tmp_path):
@@ -47,4 +46,4 @@ def test_we_load_adapters_of_peft(tmp_path):
     assert sorted(adapters) == ["down", "o", "q"]
     assert config.scale == 1.5
     ours = lora.attach(params, adapters, config.scale)
-    np.testing.assert_allclose(model.logits(ours, TOKENS_BxT), reference.logits(theirs, TOKENS_BxT), atol=1e-4)
+    np.testing.assert_allclose(logits(model, ours, TOKENS_BxT), reference.logits(theirs, TOKENS_BxT), atol=1e-4)

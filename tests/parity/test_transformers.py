@@ -5,13 +5,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-import jax
-import torch_reference as reference
 from safetensors.numpy import load_file
-from test_goldens import mean_nll
 
-from families import FAMILIES, greedy, respelled, tiny
 from lrm_align import models
+from tests import torch_reference as reference
+from tests.families import FAMILIES, greedy, logits, nll_and_gradients, respelled, tiny
 
 
 @pytest.mark.parametrize("spelling", ["old", "new"])
@@ -22,8 +20,8 @@ def test_import(family, spelling, tmp_path):
     theirs = reference.load(tmp_path)
     model, params = models.load(tmp_path)
     tokens_BxT = np.random.default_rng(0).integers(0, 48, (2, 33)).astype(np.int32)
-    np.testing.assert_allclose(model.logits(params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)
-    loss, gradients = jax.value_and_grad(mean_nll)(params, model, tokens_BxT)
+    np.testing.assert_allclose(logits(model, params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)
+    loss, gradients = nll_and_gradients(model, params, tokens_BxT)
     their_loss, their_gradients = reference.gradients(theirs, tokens_BxT)
     np.testing.assert_allclose(loss, their_loss, atol=1e-5)
     models.save(tmp_path / "gradients", model, gradients)
@@ -39,7 +37,7 @@ def test_export(family, tmp_path):
     models.save(tmp_path, model, params)
     theirs = reference.load(tmp_path)
     tokens_BxT = np.random.default_rng(1).integers(0, 48, (2, 33)).astype(np.int32)
-    np.testing.assert_allclose(model.logits(params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)
+    np.testing.assert_allclose(logits(model, params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)
     prompt = tokens_BxT[0, :9]
     np.testing.assert_array_equal(greedy(model, params, prompt, 20), reference.greedy(theirs, prompt, 20))
 
@@ -51,4 +49,4 @@ def test_bfloat16_export_in_shards(tmp_path):
     theirs = reference.load(tmp_path)
     model, params = models.load(tmp_path, dtype="float32")
     tokens_BxT = np.random.default_rng(1).integers(0, 48, (2, 33)).astype(np.int32)
-    np.testing.assert_allclose(model.logits(params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)
+    np.testing.assert_allclose(logits(model, params, tokens_BxT), reference.logits(theirs, tokens_BxT), atol=1e-4)

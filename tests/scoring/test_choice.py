@@ -1,5 +1,7 @@
 """Batches of the guard's forward pass: every row once, few shapes."""
 
+import itertools
+
 import hypothesis
 import hypothesis.strategies as st
 
@@ -23,4 +25,4 @@ def test_buckets_end_at_the_limit_and_grow_slowly():
     for longest in (100, 256, 257, 1000, 20_480):
         sizes = buckets(longest)
         assert sizes[-1] == longest and sizes == sorted(set(sizes))
-        assert all(b <= 1.5 * a for a, b in zip(sizes, sizes[1:]))
+        assert all(b <= 1.5 * a for a, b in itertools.pairwise(sizes))

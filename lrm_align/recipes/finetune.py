@@ -1,0 +1,163 @@
+"""The train and export stages: from kept traces to adapters or weights, and to a Hugging Face directory."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from lrm_align.config import build, plain
+from lrm_align.errors import UserError
+from lrm_align.models import hf, peft
+from lrm_align.objectives import Objective
+from lrm_align.provenance import Source
+from lrm_align.recipes.selection import KEPT
+from lrm_align.recipes.stage import Summary
+from lrm_align.recipes.student import Student
+from lrm_align.traces import Loader, Plan, TokenStore, find_shards
+from lrm_align.training import OptimizerSettings, TrainSettings, Tuning, lora, train
+from lrm_align.training import mesh as meshes
+
+TAGS = ("harmful", "benign")
+
+
+def objective(config: ConfigDict) -> Objective:
+    """The loss that the config names."""
+    return build(config.train.objective, config.train.objective_args)
+
+
+def optimizer(config: ConfigDict) -> OptimizerSettings:
+    """The optimizer's numbers."""
+    return OptimizerSettings(**plain(config.train.optimizer))
+
+
+def tuned(config: ConfigDict) -> Tuning | None:
+    """What trains: adapters of `config.lora.rank`; for rank 0 all weights, with a reference where the loss needs one."""
+    if not config.lora.rank:
+        return None
+    return lora(config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.targets)
+
+
+def multiple(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
+    """The rows of a batch come in multiples of hosts, data shards and micro-batches."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"] * config.train.micro_batches
+    return ways if ways % jax.process_count() == 0 else ways * jax.process_count()
+
+
+def plan(lengths: Sequence[int], config: ConfigDict, mesh: jax.sharding.Mesh) -> Plan:
+    """The packing plan of a run's data.
+
+    Raises:
+      UserError: both or neither of batch_traces and batch_rows, or rows that the mesh does not divide.
+    """
+    t = config.train
+    return Plan(
+        lengths,
+        row_length=t.row_length,
+        seed=config.seed,
+        batch_traces=t.batch_traces or None,
+        batch_rows=t.batch_rows or None,
+        epochs=t.epochs,
+        max_segments=t.max_segments,
+        overlong=t.overlong,
+        rows_multiple=multiple(config, mesh),
+    )
+
+
+def check(student: Student, config: ConfigDict, prompts: int) -> Plan:
+    """Everything about training that can be wrong before there are traces; returns the plan of guessed lengths.
+
+    Raises:
+      UserError: objective, optimizer, adapters, batch or mesh don't fit each other or the model.
+    """
+    objective(config)
+    optimizer(config)
+    tuned(config)
+    sources(config)
+    guessed = plan([min(config.train.row_length, 2)] * prompts, config, student.mesh)
+    meshes.check_fit(student.mesh, student.config, guessed.rows, config.train.micro_batches)
+    return guessed
+
+
+def sources(config: ConfigDict) -> tuple[Source, ...]:
+    """The sources of the tokens that are trained on.
+
+    Raises:
+      UserError: an unknown one.
+    """
+    names = tuple(config.train.train_sources)
+    unknown = [name for name in names if name not in Source.__members__]
+    if unknown or not names:
+        raise UserError(
+            f"config.train.train_sources is {names}; known are {', '.join(Source.__members__)}, and at least one is needed"
+        )
+    return tuple(Source[name] for name in names)
+
+
+def loader(kept: epath.Path, student: Student, config: ConfigDict) -> Loader:
+    """Batches of the kept traces."""
+    store = TokenStore.from_shards(find_shards(kept / KEPT))
+    return Loader(
+        store,
+        plan(store.lengths, config, student.mesh),
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        train_sources=sources(config),
+        tag_names=TAGS,
+        vocab_size=student.config.vocab_size,
+    )
+
+
+def run(
+    directory: epath.Path,
+    kept: epath.Path,
+    student: Student,
+    config: ConfigDict,
+    log: Callable[[str], None] = print,
+) -> Summary:
+    """Trains; returns what the report shows of it."""
+    batches = loader(kept, student, config)
+    counts = batches.plan.counts
+    log(f"  {counts['traces']} traces, {len(batches)} steps of {batches.plan.rows} rows, fill {batches.plan.fill:.2f}")
+    trained = _train(directory, batches, student, config, log)
+    losses = [(row["step"] + 1, row["loss"]) for row in trained.rows]
+    return {"steps": len(batches), "losses": losses, "fill": batches.plan.fill, "plan": counts}
+
+
+def export(
+    directory: epath.Path, kept: epath.Path, trained_in: epath.Path, student: Student, config: ConfigDict
+) -> Summary:
+    """Writes the merged model, and the adapters in PEFT's format where there are any, from the last checkpoint."""
+    batches = loader(kept, student, config)
+    trained = _train(trained_in, batches, student, config, lambda line: None)
+    hf.save(directory / "model", student.model, trained.params, student.directory, config.export.dtype or None)
+    if config.lora.rank and config.export.adapters:
+        facts = peft.AdapterConfig(config.lora.rank, config.lora.alpha, config.lora.dropout, base=student.path)
+        peft.save_adapters(directory / "adapters", trained.trainable, facts)
+    return {"model": "model", "adapters": bool(config.lora.rank and config.export.adapters)}
+
+
+def _train(directory: epath.Path, batches: Loader, student: Student, config: ConfigDict, log) -> Any:
+    """Trains, or, where the last checkpoint is the end, reads it."""
+    t = config.train
+    return train(
+        student.model,
+        student.params,
+        objective(config),
+        batches,
+        tuning=tuned(config),
+        optimizer=optimizer(config),
+        settings=TrainSettings(
+            micro_batches=t.micro_batches,
+            chunk=t.chunk,
+            checkpoint_every=t.checkpoint_every,
+            keep=t.keep,
+            log_every=t.log_every,
+            seed=config.seed,
+        ),
+        mesh=student.mesh,
+        workdir=directory,
+        identity=student.identity,
+        log=lambda line: log(f"  {line}"),
+    )

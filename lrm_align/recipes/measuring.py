@@ -1,0 +1,76 @@
+"""The stages before and after: a model answers the evaluation's prompts, and the evaluation says what it is worth."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from lrm_align.chat import Prompt
+from lrm_align.config import build, plain, resolve
+from lrm_align.evals.subject import Answer, Subject
+from lrm_align.recipes import rollouts, selection
+from lrm_align.recipes.stage import Summary
+from lrm_align.recipes.student import Student
+
+
+def check(settings: ConfigDict) -> None:
+    """Looks whether the evaluation exists.
+
+    Raises:
+      UserError: it does not.
+    """
+    resolve(settings.factory)
+
+
+def run(
+    directory: epath.Path,
+    student: Student,
+    config: ConfigDict,
+    more: Mapping[str, Any],
+) -> Summary:
+    """Runs the evaluation that the config names on a model; every answer stays in `NAME.answers.jsonl`.
+
+    Args:
+      directory: for traces and answers.
+      student: the model.
+      config: of the run.
+      more: further arguments of the evaluation.
+    """
+    settings = ConfigDict(sampling(config))
+
+    def answer(name: str, prompts: Sequence[Prompt]) -> list[Answer]:
+        requests = rollouts.requests(student, [(prompt, prompt.text) for prompt in prompts], settings)
+        rollouts.run(directory / name, student, requests, settings, config.seed, f"  {name}")
+        traces = rollouts.by_prompt(directory / name)
+        answers = []
+        for prompt in prompts:
+            trace = traces[prompt.id]
+            text = student.chat.full_response(student.chat.completion_text(trace.completion_ids))
+            answers.append(Answer(text, trace.stop_reason != "length"))
+        rows = [
+            {"id": prompt.id, "prompt": prompt.text, "text": text, "finished": finished}
+            for prompt, (text, finished) in zip(prompts, answers, strict=True)
+        ]
+        (directory / f"{name}.answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return answers
+
+    subject = Subject(answer, lambda: selection.guard(config.guard, student.mesh), config.seed)
+    return build(config.evaluate.factory, {**arguments(config), **plain(more)}, subject)
+
+
+def arguments(config: ConfigDict) -> dict[str, Any]:
+    """The evaluation's arguments; a run of several seeds takes the sizes of a table."""
+    return {**plain(config.evaluate.args), **(plain(config.evaluate.table_args) if config.seeds > 1 else {})}
+
+
+def sampling(config: ConfigDict) -> dict[str, Any]:
+    """How answers are drawn: one each, with the evaluation's temperature, top-p and top-k on the sampler's engine."""
+    shared = ("min_p", "max_new_tokens", "slots", "max_length", "steps_per_call", "shard_traces")
+    own = ("temperature", "top_p", "top_k")
+    return {
+        "samples": 1,
+        **{name: config.sample[name] for name in shared},
+        **{name: config.evaluate[name] for name in own},
+    }

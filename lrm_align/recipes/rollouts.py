@@ -1,0 +1,74 @@
+"""The sample stage: prompts to requests, the engine, and trace shards."""
+
+from collections.abc import Sequence
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from lrm_align.chat import Prompt
+from lrm_align.config import digest, plain
+from lrm_align.errors import UserError
+from lrm_align.recipes import prompting
+from lrm_align.recipes.stage import Summary
+from lrm_align.recipes.student import Student
+from lrm_align.sampling import Engine, EngineShape, Request, SamplingParams, generate
+from lrm_align.traces import Trace, list_shards, read_shard
+
+
+def requests(student: Student, asked: Sequence[tuple[Prompt, str]], settings: ConfigDict) -> list[Request]:
+    """Prompts as the engine takes them; `meta["prompt"]` keeps the original, tags are label and sub-kind.
+
+    Args:
+      student: whose template renders them.
+      asked: each prompt with the user turn that is sampled for it.
+      settings: `config.sample`.
+
+    Raises:
+      UserError: no prompts, sampling parameters out of range, or a prompt that leaves no room for an answer.
+    """
+    if not asked:
+        raise UserError("there are no prompts to sample")
+    params = SamplingParams(
+        settings.temperature, settings.top_k, settings.top_p, settings.min_p, settings.max_new_tokens
+    )
+    context = min(settings.max_length, student.config.max_positions)
+    return [
+        Request(
+            prompt.id,
+            prompting.rendered(student.chat, text, f"prompt {prompt.id!r}", context, room=1),
+            samples=settings.samples,
+            params=params,
+            tags=(prompt.label, prompt.kind) if prompt.kind else (prompt.label,),
+            meta={"prompt": prompt.text},
+        )
+        for prompt, text in asked
+    ]
+
+
+def run(
+    directory: epath.Path,
+    student: Student,
+    asked: Sequence[Request],
+    settings: ConfigDict,
+    seed: int,
+    title: str = "sampling",
+) -> Summary:
+    """Samples everything that is not in the directory's shards yet; `title` stands before the progress."""
+    identity = digest([student.identity, plain(settings), seed])
+    single = student.mesh.size == 1
+    engine = Engine(
+        student.model,
+        student.params,
+        EngineShape(settings.slots, settings.max_length, steps_per_call=settings.steps_per_call),
+        stop_ids=student.chat.stop_ids,
+        seed=seed,
+        mesh=None if single else student.mesh,
+    )
+    flush_every = settings.shard_traces
+    shards = generate(engine, asked, directory, recipe_hash=identity, flush_every=flush_every, title=title)
+    return {"traces": sum(shard.manifest.count for shard in shards)}
+
+
+def by_prompt(directory: epath.Path) -> dict[str, Trace]:
+    """The traces of a directory by prompt, where there is one sample of each."""
+    return {trace.prompt_id: trace for shard in list_shards(directory) for trace in read_shard(shard)}

@@ -1,0 +1,93 @@
+"""The filter stage: verdicts for every sampled trace, and training shards of those that stay."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrm_align.chat import Prompt
+from lrm_align.config import build, digest, plain, resolve
+from lrm_align.models import ModelConfig, hf_files
+from lrm_align.recipes import direct_refusal, filtering, rewriting
+from lrm_align.recipes.filtering import Verdict
+from lrm_align.recipes.stage import Summary
+from lrm_align.recipes.student import Student
+from lrm_align.scoring import Guard
+from lrm_align.traces import ShardWriter, Trace, find_shards
+
+KEPT = "sft"
+
+
+def check(settings: ConfigDict) -> None:
+    """Looks whether the guard can be had, without reading its weights.
+
+    Raises:
+      UserError: no such factory; for a guard with a model, no such directory, or one without config or weights.
+    """
+    resolve(settings.factory)
+    path = settings.args.get("path_or_hub_id")
+    if path is not None:
+        directory = hf_files.resolve(path)
+        ModelConfig.from_hf(hf_files.read_json(directory / "config.json"), str(directory / "config.json"))
+        hf_files.weight_files(directory)
+
+
+@functools.cache
+def _guard(factory: str, arguments: tuple[tuple[str, Any], ...]) -> Guard:
+    return build(factory, dict(arguments))
+
+
+def guard(settings: ConfigDict, mesh: Mesh) -> Guard:
+    """The guard of a config, loaded once; on the mesh where `settings.sharded` says so."""
+    arguments = plain(settings.args) | ({"mesh": mesh} if settings.sharded else {})
+    return _guard(settings.factory, tuple(sorted(arguments.items())))
+
+
+def run(
+    directory: epath.Path,
+    sampled: epath.Path,
+    sampler: Student,
+    student: Student,
+    prompts: Sequence[Prompt],
+    config: ConfigDict,
+    log: Callable[[str], None] = print,
+) -> Summary:
+    """Filters, rewrites and writes; returns `{"kept": {label: n}, "dropped": {"label: reason": n}, "undecided": …}`."""
+    shards = find_shards(sampled)
+    judge_with = guard(config.guard, student.mesh)
+
+    def judge(traces: Sequence[Trace]) -> list[Verdict]:
+        return filtering.judge(traces, sampler.chat, judge_with, config.guard.threshold)
+
+    verdicts = filtering.judge_shards(shards, directory, judge, log)
+    if config.filter.whole_groups:
+        verdicts = filtering.whole_groups(verdicts, config.seed)
+    counts: dict[str, Any] = filtering.counted(verdicts, filtering.labels(shards))
+    counts["guard"] = f"{judge_with.name} {judge_with.version}"
+    identity = digest([plain(config.filter), counts, [shard.manifest.sha256 for shard in shards]])
+    same_tokens = sampler is student or rewriting.same_tokens(sampler.chat, student.chat)
+
+    def rewrite(trace: Trace) -> Trace:
+        if not same_tokens:
+            trace = rewriting.translated(trace, sampler.chat, student.chat)
+        if config.filter.strip_thinking and trace.tags[0] == "harmful":
+            trace = rewriting.without_thinking(trace, student.chat)
+        return rewriting.unsteered(trace, student.chat)
+
+    target = directory / KEPT
+    filtering.write_kept(shards, verdicts, target, rewrite, identity)
+    if config.sample.written_refusal:
+        counts["kept"] |= {"written refusals": _write_refusals(target, prompts, student, config, identity)}
+    return counts
+
+
+def _write_refusals(target, prompts: Sequence[Prompt], student: Student, config: ConfigDict, identity: str) -> int:
+    written = direct_refusal.traces(prompts, student.chat, config.sample.written_refusal)
+    with ShardWriter(target, identity, flush_every=1024, prefix="written") as writer:
+        for trace in written:
+            if trace.key not in writer.done:
+                writer.add(trace)
+    return len(written)

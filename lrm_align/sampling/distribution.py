@@ -1,0 +1,141 @@
+"""From logits to a token: temperature, top-k, top-p, min-p, the draw, and its log-probabilities, with parameters per row.
+
+The order is that of transformers (`GenerationMixin._get_logits_processor`): temperature, top-k, top-p, min-p, each on
+the distribution that the one before left. vLLM's order is the same, but for its V1 engine, which applies min-p right
+after the temperature; the two differ only where min-p meets top-p.
+
+A full sort of the vocabulary is avoided: the likeliest `CANDIDATES` tokens decide, unless they turn out to be too few.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+CANDIDATES = 64  # tokens looked at before a full sort; a nucleus of 0.95 rarely has more
+_BLOCK = 128  # tokens that share a partial sum in the draw: the lanes of a TPU's vector unit
+
+
+class Transform(NamedTuple):
+    """Sampling parameters of each row; see `SamplingParams`."""
+
+    temperature_B: jax.Array
+    top_k_B: jax.Array
+    top_p_B: jax.Array
+    min_p_B: jax.Array
+
+
+def transformed(logits_BxV: jax.Array, transform: Transform, candidates: int = CANDIDATES) -> jax.Array:
+    """The logits of the distribution that is drawn from: tempered, −inf for the tokens left out.
+
+    - top-k: l ≥ the k-th largest; all that tie with it stay (transformers does not break these ties).
+    - top-p: in descending order a token stays while the probability of those before it is below top_p; of equal tokens
+      the later in the vocabulary comes first (transformers sorts ascending and stably on CPU).
+    - min-p: p ≥ min_p · max p.
+
+    Rows of temperature 0 come back as they are.
+
+    Args:
+      logits_BxV: float32; −inf where a token can't be drawn.
+      transform: parameters of each row.
+      candidates: tokens looked at before a full sort; the result does not depend on it.
+
+    Source: top-p is Holtzman et al. 2019, arXiv 1904.09751; min-p Nguyen et al. 2024, arXiv 2407.01082.
+    """
+    V = logits_BxV.shape[1]
+    greedy_B = transform.temperature_B == 0
+    l_BxV = logits_BxV / jnp.where(greedy_B, 1.0, transform.temperature_B)[:, None]
+    k_B = jnp.where((transform.top_k_B <= 0) | greedy_B, V, jnp.minimum(transform.top_k_B, V))
+    p_B = jnp.where(greedy_B, 1.0, transform.top_p_B)
+    filtering = jnp.any((k_B < V) | (p_B < 1))
+    l_BxV = jax.lax.cond(filtering, lambda l: _truncated(l, k_B, p_B, min(candidates, V)), lambda l: l, l_BxV)
+    ratio_BxV = jnp.exp(l_BxV - jnp.max(l_BxV, axis=1, keepdims=True))
+    floor_B = jnp.where(greedy_B, 0.0, transform.min_p_B)
+    return jnp.where(ratio_BxV < floor_B[:, None], -jnp.inf, l_BxV)
+
+
+def _truncated(l_BxV: jax.Array, k_B: jax.Array, p_B: jax.Array, candidates: int) -> jax.Array:
+    """Top-k and top-p. A row's result never depends on whether another row needed the full sort."""
+    V = l_BxV.shape[1]
+    value_B, index_B, short_B = _last_kept(l_BxV, k_B, p_B, candidates)
+
+    def full(_):
+        full_value_B, full_index_B, _ = _last_kept(l_BxV, k_B, p_B, V)
+        return jnp.where(short_B, full_value_B, value_B), jnp.where(short_B, full_index_B, index_B)
+
+    if candidates < V:
+        value_B, index_B = jax.lax.cond(jnp.any(short_B), full, lambda _: (value_B, index_B), None)
+    before_BxV = (l_BxV == value_B[:, None]) & (jnp.arange(V) < index_B[:, None])
+    return jnp.where((l_BxV < value_B[:, None]) | before_BxV, -jnp.inf, l_BxV)
+
+
+def _last_kept(l_BxV, k_B, p_B, candidates: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logit and index of the least token that stays, and whether the candidates were too few to tell."""
+    V = l_BxV.shape[1]
+    # Mirrored, since top_k puts the earlier of equal tokens first and top-p wants the later.
+    l_BxC, mirrored_BxC = jax.lax.top_k(l_BxV[:, ::-1], candidates)
+    index_BxC = V - 1 - mirrored_BxC
+    kth_B = jnp.take_along_axis(l_BxC, jnp.clip(k_B[:, None] - 1, 0, candidates - 1), 1)[:, 0]
+    kth_B = jnp.where(k_B < V, kth_B, -jnp.inf)
+    stays_BxV = l_BxV >= kth_B[:, None]
+    weight_BxV = jnp.where(stays_BxV, jnp.exp(l_BxV - l_BxC[:, :1]), 0.0)
+    weight_BxC = jnp.where(l_BxC >= kth_B[:, None], jnp.exp(l_BxC - l_BxC[:, :1]), 0.0)
+    before_BxC = jnp.cumsum(weight_BxC, axis=1) - weight_BxC
+    target_B = p_B * jnp.sum(weight_BxV, axis=1)
+    nucleus_B = jnp.sum((before_BxC < target_B[:, None]) & (weight_BxC > 0), axis=1)
+    last_Bx1 = jnp.maximum(nucleus_B - 1, 0)[:, None]
+    value_B = jnp.where(p_B < 1, jnp.take_along_axis(l_BxC, last_Bx1, 1)[:, 0], kth_B)
+    index_B = jnp.where(p_B < 1, jnp.take_along_axis(index_BxC, last_Bx1, 1)[:, 0], 0)
+    cut_B = (k_B < V) & (k_B > candidates)
+    cut_B |= (p_B < 1) & (nucleus_B == candidates) & (jnp.sum(stays_BxV, axis=1) > candidates)
+    return value_B, index_B, cut_B & (candidates < V)
+
+
+def draw(
+    logits_BxV: jax.Array, transform: Transform, keys_B: jax.Array, candidates: int = CANDIDATES
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Draws a token a row.
+
+    By inverting the cumulative distribution in two levels (a block of the vocabulary, then a token in it), with a
+    uniform number of its own for each: two random numbers a row instead of a vocabulary of Gumbel noise.
+
+    Args:
+      logits_BxV: float32; −inf where a token can't be drawn.
+      transform: parameters of each row; temperature 0 takes the first of the likeliest tokens.
+      keys_B: a PRNG key for each row.
+      candidates: see `transformed`.
+
+    Returns:
+      token_B int32; sampler_logp_B under the distribution that was drawn from (0 at temperature 0); model_logp_B under
+      the logits as given.
+    """
+    V = logits_BxV.shape[1]
+    l_BxV = transformed(logits_BxV, transform, candidates)
+    top_B = jnp.max(l_BxV, axis=1)
+    weight_BxV = jnp.exp(l_BxV - top_B[:, None])
+    weight_BxWxC = jnp.pad(weight_BxV, ((0, 0), (0, -V % _BLOCK))).reshape(l_BxV.shape[0], -1, _BLOCK)
+    block_BxW = jnp.sum(weight_BxWxC, axis=2)
+    uniform_Bx2 = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
+    block_B, total_B = _invert(block_BxW, uniform_Bx2[:, 0])
+    chosen_BxC = jnp.take_along_axis(weight_BxWxC, block_B[:, None, None], 1)[:, 0]
+    token_B = block_B * _BLOCK + _invert(chosen_BxC, uniform_Bx2[:, 1])[0]
+    greedy_B = transform.temperature_B == 0
+    token_B = jnp.where(greedy_B, jnp.argmax(logits_BxV, axis=1), token_B).astype(jnp.int32)
+
+    def at_token(values_BxV):
+        return jnp.take_along_axis(values_BxV, token_B[:, None], 1)[:, 0]
+
+    sampler_logp_B = jnp.where(greedy_B, 0.0, at_token(l_BxV) - top_B - jnp.log(total_B))
+    model_logp_B = at_token(logits_BxV) - jax.nn.logsumexp(logits_BxV, axis=1)
+    return token_B, sampler_logp_B, model_logp_B
+
+
+def _invert(weight_BxC: jax.Array, uniform_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first index whose cumulative weight exceeds uniform · total, and the total; never one of weight zero."""
+    cumulative_BxC = jnp.cumsum(weight_BxC, axis=1)
+    total_B = cumulative_BxC[:, -1]
+    # Parallel sums need not be monotonic to the last bit: an index of weight zero could seem to be passed there.
+    possible_BxC = weight_BxC > 0
+    passed_BxC = possible_BxC & (cumulative_BxC > (uniform_B * total_B)[:, None])
+    last_B = weight_BxC.shape[1] - 1 - jnp.argmax(possible_BxC[:, ::-1], axis=1)
+    return jnp.where(jnp.any(passed_BxC, axis=1), jnp.argmax(passed_BxC, axis=1), last_B), total_B

@@ -1,0 +1,221 @@
+"""A training run, from top to bottom."""
+
+import dataclasses
+import functools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from etils import epath
+
+from lrm_align.batch import Batch
+from lrm_align.errors import UserError
+from lrm_align.models import Model
+from lrm_align.objectives import Objective
+from lrm_align.training import flops, memory, metrics, sharding
+from lrm_align.training import mesh as meshes
+from lrm_align.training.checkpoint import Checkpoints, identity_of
+from lrm_align.training.optimizers import OptimizerSettings, make_optimizer
+from lrm_align.training.scores import needs_reference
+from lrm_align.training.state import init_state
+from lrm_align.training.step import make_step
+from lrm_align.training.tuning import Tuning, full
+
+EXIT_TERMINATED = 128 + signal.SIGTERM  # 143: schedulers start such a run again, and it resumes
+
+
+class Loader(Protocol):
+    """Batch t as a pure function of t, so that the step is all of its state."""
+
+    def __len__(self) -> int:
+        """Steps of the run."""
+
+    def batch(self, step: int) -> Batch:
+        """This host's rows of the batch of a step."""
+
+    def steps(self, start: int = 0) -> Iterator[Batch]:
+        """The batches from a step on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """Numbers of a run that are not the optimizer's.
+
+    Attributes:
+      micro_batches: pieces of a batch whose gradients are added.
+      chunk: positions whose logits are in memory at a time; 0 keeps all.
+      temperature: of sampling; divides the logits of policy and reference.
+      checkpoint_every: steps between checkpoints; the last step is always saved. 0 saves none, not even that.
+      keep: checkpoints kept.
+      log_every: steps between rows of metrics.
+      seed: of adapters and dropout.
+    """
+
+    micro_batches: int = 1
+    chunk: int = 512
+    temperature: float = 1.0
+    checkpoint_every: int = 0
+    keep: int = 2
+    log_every: int = 10
+    seed: int = 0
+
+
+class Trained(NamedTuple):
+    """What a run leaves in memory.
+
+    Attributes:
+      params: of the trained model, with adapters attached (without dropout) where those were trained.
+      trainable: what was trained: weights, or adapters.
+      rows: the metrics reported, in order, with their `step`.
+    """
+
+    params: Any
+    trainable: Any
+    rows: list[dict[str, float]]
+
+
+def train(
+    model: Model,
+    params: Any,
+    objective: Objective,
+    loader: Loader,
+    *,
+    tuning: Tuning | None = None,
+    optimizer: OptimizerSettings | None = None,
+    settings: TrainSettings | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    workdir: epath.PathLike | None = None,
+    identity: Mapping[str, Any] | None = None,
+    log: Callable[[str], None] = print,
+) -> Trained:
+    """Trains a model on a loader's batches.
+
+    Args:
+      model: static.
+      params: to start from; they stay usable (all weights that train are copied).
+      objective: the loss.
+      loader: its length is the number of steps.
+      tuning: what trains; all weights where None.
+      optimizer: AdamW and its schedule; the defaults where None.
+      settings: the rest of the numbers; the defaults where None.
+      mesh: of `make_mesh`; one device where None.
+      workdir: for checkpoints and metrics; nothing is written without one.
+      identity: plain values that tell this run's weights from others of the same shape; a checkpoint with other ones is
+        refused.
+      log: takes progress lines.
+
+    Raises:
+      UserError: settings, batch, mesh or checkpoint that don't fit each other.
+      NotFiniteError: a step gave NaN or infinity; the last checkpoint stays.
+      SystemExit: 143, after SIGTERM: the state was saved, and the same call goes on from there.
+    """
+    # 1. Cheap checks: nothing is compiled or allocated before they pass.
+    optimizer, settings = optimizer or OptimizerSettings(), settings or TrainSettings()
+    num_steps = len(loader)
+    if num_steps < 1:
+        raise UserError("training: the loader has no batch")
+    if mesh is None:
+        mesh = meshes.make_mesh()
+    first = loader.batch(0)
+    rows, length = first.tokens_BxT.shape[0] * jax.process_count(), first.tokens_BxT.shape[1]
+    meshes.check_fit(mesh, model.config, rows, settings.micro_batches)
+    if not first.loss_mask_BxT.any():
+        raise UserError("training: the loss mask of the first batch is all zero: there is nothing to train on")
+    if tuning is None:
+        tuning = full(reference=needs_reference(objective.needs, first))
+    # 2. The step.
+    schedule = make_optimizer(optimizer, num_steps)
+    chunk = settings.chunk or None
+    step_fn = make_step(
+        model,
+        objective,
+        schedule,
+        tuning,
+        micro_batches=settings.micro_batches,
+        chunk=chunk,
+        temperature=settings.temperature,
+    )
+    # 3. Where everything lies, and whether it fits.
+    key = jax.random.key(settings.seed)
+    like = jax.eval_shape(functools.partial(init_state, tuning=tuning, transform=schedule.transform), key, params)
+    frozen = tuning.freeze(params)
+    shardings = sharding.state_shardings(like, schedule.transform, mesh, model.rules)
+    frozen_shardings = sharding.frozen_shardings(frozen, mesh, model.rules)
+    shape = (rows, length)
+    memory.check(
+        memory.estimate(model, like, frozen, (shardings, frozen_shardings), mesh, shape, settings.micro_batches, chunk),
+        mesh,
+    )
+    # 4. The state: of the newest good checkpoint, or fresh.
+    checkpoints, state = None, None
+    if workdir is not None and settings.checkpoint_every:
+        about = identity_of(model.config, like, identity)
+        checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", about, settings.keep, log)
+        state = checkpoints.restore(like, shardings)
+    if state is None:
+        state = sharding.start(key, params, tuning, schedule.transform, shardings)
+    begin = int(state.step)
+    if begin:
+        log(f"resumed after step {begin} of {num_steps}")
+    if frozen is not None:
+        frozen = jax.device_put(frozen, frozen_shardings)
+    if begin >= num_steps:
+        return Trained(tuning.attach(state.trainable, frozen, None), state.trainable, [])
+    # 5. Compilation, once; another shape later is an error.
+    started = time.perf_counter()
+    first = sharding.global_batch(first, mesh, model.rules)
+    compiled = sharding.compile_step(step_fn, state, frozen, first, schedule.transform, mesh, model.rules)
+    log(f"compiled the step in {time.perf_counter() - started:.1f} s")
+    # 6. Steps.
+    cost = functools.partial(
+        flops.step_flops,
+        model.config,
+        adapter_parameters=flops.count(state.trainable) if tuning.adapters else 0,
+        reference=needs_reference(objective.needs, first),
+    )
+    report = metrics.Reporter(workdir, begin, num_steps, rows * length, cost, mesh, settings.log_every, log)
+    try:
+        with jax.set_mesh(mesh), Termination() as termination:
+            for step, batch in zip(range(begin, num_steps), loader.steps(begin)):
+                state, values = compiled(state, frozen, sharding.global_batch(batch, mesh, model.rules))
+                # Waits for the step before this one, never for this one: the device always has work.
+                report.add(step, values)
+                done = step + 1
+                due = settings.checkpoint_every and (done % settings.checkpoint_every == 0 or done == num_steps)
+                if checkpoints and (due or termination.asked):
+                    report.settle()  # a step that was not finite is never saved
+                    checkpoints.save(state)
+                if termination.asked:
+                    log(f"SIGTERM: stopped after step {done}" + (", which is saved" if checkpoints else ""))
+                    raise SystemExit(EXIT_TERMINATED)
+            report.settle()
+    finally:
+        # Also on the way out of a failure: what was begun is written, and nothing else.
+        report.close()
+        if checkpoints:
+            checkpoints.close()
+    return Trained(tuning.attach(state.trainable, frozen, None), state.trainable, report.rows)
+
+
+class Termination:
+    """Notes SIGTERM while it is entered, instead of dying of it; only in a process's main thread."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> "Termination":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def _note(self, number: int, frame: Any) -> None:
+        del number, frame
+        self.asked = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)

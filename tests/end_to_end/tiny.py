@@ -1,0 +1,72 @@
+"""Tiny Hugging Face directories whose text is noise with the right control tokens in it, so that whole runs go through."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from lrm_align.models import Model, ModelConfig, hf
+
+SHAPE = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
+
+
+def directory(path: pathlib.Path, family: str, tokenizer, favoured: dict[int, float], spread: float = 0.3) -> str:
+    """Writes a random model that nearly always says the favoured tokens.
+
+    Args:
+      path: where to.
+      family: "qwen3" or "llama".
+      tokenizer: its tokenizer.
+      favoured: logits of some tokens; all others are near -10.
+      spread: how much the hidden state moves the logits.
+    """
+    vocab = -(-(max(tokenizer.get_vocab().values()) + 1) // 64) * 64
+    fields = {**SHAPE, "model_type": family, "vocab_size": vocab}
+    config = ModelConfig.from_hf(fields)
+    model = Model(config)
+    params = model.init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    # A constant direction in the residual stream carries the bias of the head.
+    embed = rng.normal(0, 0.05, params["embed"].shape).astype(np.float32)
+    embed[:, 0] = 1.0
+    head = rng.normal(0, spread / 4, params["head"].shape).astype(np.float32)
+    head[0] = -10 / 4
+    for token, logit in favoured.items():
+        head[0, token] = logit / 4
+    params |= {"embed": embed, "head": head}
+    path.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(path)
+    eos = tokenizer.eos_token_id
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [eos]}))
+    (path / "config.json").write_text(json.dumps({**fields, "x_of_ours": 7}))
+    hf.save(path / "written", model, params)
+    weights = safetensors.numpy.load_file(path / "written" / "model.safetensors")
+    safetensors.numpy.save_file(weights, path / "model.safetensors")
+    return str(path)
+
+
+def reasoner(path: pathlib.Path, tokenizer) -> str:
+    """A student: words, sometimes `</think>`, sometimes the end of the turn."""
+    ids = tokenizer.convert_tokens_to_ids
+    words = tokenizer("abc def ghi", add_special_tokens=False).input_ids
+    favoured = {token: 2.0 for token in words}
+    return directory(path, "qwen3", tokenizer, {**favoured, ids("</think>"): 2.0, tokenizer.eos_token_id: 1.0})
+
+
+def guard(path: pathlib.Path, tokenizer, says: str = "safe") -> str:
+    """A guard that always says one of its two words."""
+    (token,) = tokenizer(says, add_special_tokens=False).input_ids
+    return directory(path, "llama", tokenizer, {token: 10.0}, spread=0.0)

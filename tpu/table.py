@@ -1,0 +1,103 @@
+"""Makes tpu/README.md: which shipped config fits which topology.
+
+    python tpu/table.py [PRESET …]
+
+Compiles what `tpu/fits.json` does not hold yet, one process each, and writes both files anew after every compilation.
+Presets that are named are compiled again. Compile times mean something on a quiet machine only.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "fits.json"
+CONFIG = "configs/thinksafe_tpu.py"
+PRESETS = (
+    "qwen3_0_6b",
+    "qwen3_1_7b",
+    "qwen3_4b",
+    "qwen3_8b",
+    "qwen3_8b_pod",
+    "qwen3_8b_full",
+    "r1_qwen_1_5b",
+    "r1_qwen_7b",
+    "r1_llama_8b",
+)
+TOPOLOGIES = ("v5e:4x4", "v6e:4x4", "v5p:2x2x4")
+
+TEXT = """# Does it fit?
+
+    pip install .[tpu]
+    python tpu/fit.py --config={config}:qwen3_8b --topology=v6e:4x4 [--json]
+
+compiles the train step of a config for a TPU topology on a host without a TPU, from shapes alone (no weights, no
+network), and prints a chip's memory by kind. Exit status 0: it fits; 1: it does not; 2: a mistake in the command.
+Overrides work as everywhere: `--config.train.row_length=32768`.
+
+The shipped configs, on 16 chips each: peak GiB a chip, and seconds to compile; in bold what does not fit, with what a
+chip has.
+
+{table}
+
+The memory is the compiler's own account ({versions}); nothing here was run on a TPU. `python tpu/table.py` made this
+file.
+
+What keeps it small: layers are scanned and their activations recomputed (`config.model.remat`); state, gradients and
+activations are sharded over all chips and the state is donated; logits exist for `config.train.chunk` positions of a
+row at a time, each chip holding its part of the vocabulary; attention is Pallas' splash kernel. If a config does not
+fit: shorter rows, `--config.model.remat=full`, more chips, or `--config.mesh.tensor=2`.
+"""
+
+
+def render(presets: Sequence[str], topologies: Sequence[str], results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table, presets down and topologies across; a dash where nothing was compiled."""
+    lines = ["| preset | " + " | ".join(topologies) + " |", "|---" * (len(topologies) + 1) + "|"]
+    for preset in presets:
+        cells = [_cell(results.get(f"{preset} on {topology}")) for topology in topologies]
+        lines.append(f"| {preset} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return "–"
+    peak = "more" if result["peak_hbm_gib"] is None else f"{result['peak_hbm_gib']:.1f}"
+    return f"{peak} ({result['compile_s']:.0f} s)" if result["fits"] else f"**{peak} of {result['hbm_gib']:.1f}**"
+
+
+def _fit(preset: str, topology: str) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "fit.py"), f"--config={CONFIG}:{preset}", f"--topology={topology}", "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1) or not done.stdout:
+        raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def main(again: Sequence[str]) -> None:
+    """Compiles what is missing and writes the files."""
+    if unknown := sorted(set(again) - set(PRESETS)):
+        raise SystemExit(f"unknown presets: {', '.join(unknown)}; there are {', '.join(PRESETS)}")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for preset in PRESETS:
+        for topology in TOPOLOGIES:
+            name = f"{preset} on {topology}"
+            if name not in results or preset in again:
+                results[name] = _fit(preset, topology)
+                print(name, results[name]["fits"], results[name]["peak_hbm_gib"], flush=True)
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            _write(results)
+
+
+def _write(results: Mapping[str, Mapping[str, Any]]) -> None:
+    versions = " and ".join(f"{package} {metadata.version(package)}" for package in ("jax", "libtpu"))
+    text = TEXT.format(config=CONFIG, table=render(PRESETS, TOPOLOGIES, results), versions=versions)
+    (HERE / "README.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
