@@ -18,6 +18,7 @@ def get_config(preset: str = "lora") -> ConfigDict:
     config.recipe = "lrm_align.recipes.thinksafe:recipe"
     config.seed = 0  # draws the split into topics and wrappers that are trained on and held out, and all samples
     config.seeds = 1  # run this many seeds, from `seed` on; 3 make the committed table
+    config.wandb = ""  # a project of Weights & Biases that mirrors the metrics; needs the extra [wandb]
 
     config.model = {
         "path": str(lab.CHECKPOINT),

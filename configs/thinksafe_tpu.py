@@ -18,6 +18,7 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
     config.recipe = "lrm_align.recipes.thinksafe:recipe"
     config.seed = 42  # code; the paper does not say
     config.seeds = 1
+    config.wandb = ""  # a project of Weights & Biases that mirrors the metrics; needs the extra [wandb]
 
     config.model = {
         "path": "Qwen/Qwen3-8B",

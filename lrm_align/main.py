@@ -11,8 +11,10 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
+import jax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -33,12 +35,12 @@ def main(argv: Sequence[str]) -> None:
     if invocation.arguments:
         raise UserError(f"unexpected argument {invocation.arguments[0]!r}; usage: {USAGE}")
     config = invocation.config
-    workdir = epath.Path(invocation.options["workdir"] or f"runs/{invocation.name.replace(':', '-')}")
+    workdir = epath.Path(invocation.options["workdir"] or default_workdir(invocation.name))
     names = invocation.options["stages"].split(",") if invocation.options["stages"] else None
     dry = bool(invocation.options["dry_run"])
     seeds = _seeds(config)
     if not dry:
-        _make(workdir)
+        make(workdir)
     finished = []
     for seed in seeds:
         one = copy.deepcopy(config).unlock()
@@ -47,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
         recipe = resolve(config.recipe)(one, directory)
         stages_.chosen(recipe.stages, names)
         if dry:
-            _describe(recipe, one, directory)
+            describe(recipe, one, directory)
             return
         finished.append(_run(recipe, one, directory, names, invocation))
     if len(seeds) > 1 and all("before" in report and "after" in report for report in finished):
@@ -57,8 +59,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _run(recipe: Recipe, config: ConfigDict, workdir: epath.Path, names, invocation: Invocation) -> dict[str, Any]:
-    _make(workdir)
+    make(workdir)
     (workdir / "run.json").write_text(json.dumps(_run_facts(config, invocation), indent=1, default=str))
+    if config.wandb:
+        _start_wandb(config, workdir)
     summaries = stages_.run(recipe.stages, workdir, names)
     directories = {planned.stage.name: planned.directory for planned in stages_.plan(recipe.stages, workdir)}
     report = {"title": recipe.title, "config": invocation.name, "seed": config.seed, "model": config.model.path}
@@ -68,13 +72,32 @@ def _run(recipe: Recipe, config: ConfigDict, workdir: epath.Path, names, invocat
     return report
 
 
+def _start_wandb(config: ConfigDict, workdir: epath.Path) -> None:
+    """Mirrors the TensorBoard metrics to Weights & Biases, project `config.wandb`."""
+    try:
+        import wandb
+    except ModuleNotFoundError:
+        raise UserError("config.wandb is set, but wandb is not installed: pip install -e '.[wandb]'") from None
+    name = f"{workdir.name}-seed{config.seed}"
+    wandb.init(project=config.wandb, name=name, config=plain(config), sync_tensorboard=True, reinit="finish_previous")
+
+
 def _seeds(config: ConfigDict) -> list[int]:
     if config.seeds < 1:
         raise UserError(f"config.seeds is {config.seeds}; it must be at least 1")
     return [config.seed + offset for offset in range(config.seeds)]
 
 
-def _make(workdir: epath.Path) -> None:
+def default_workdir(name: str) -> str:
+    """Where a run of a config goes that names no workdir.
+
+    >>> default_workdir("quickstart:full")
+    'runs/quickstart-full'
+    """
+    return f"runs/{name.replace(':', '-')}"
+
+
+def make(workdir: epath.Path) -> None:
     """Creates the workdir and writes to it once, before anything slow could be lost."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -86,8 +109,6 @@ def _make(workdir: epath.Path) -> None:
 
 
 def _run_facts(config: ConfigDict, invocation: Invocation) -> Mapping[str, Any]:
-    import jax
-
     return {
         "config": plain(config),
         "name": invocation.name,
@@ -101,8 +122,6 @@ def _run_facts(config: ConfigDict, invocation: Invocation) -> Mapping[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib import metadata
-
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "transformers", "datasets", "numpy")
     versions = {name: metadata.version(name) for name in names}
     return {"lrm_align": lrm_align.__version__, "python": platform.python_version(), **versions}
@@ -117,7 +136,8 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _describe(recipe: Recipe, config: ConfigDict, workdir: epath.Path) -> None:
+def describe(recipe: Recipe, config: ConfigDict, workdir: epath.Path) -> None:
+    """Prints the resolved config, what it would do, and which stages are finished."""
     print(json.dumps(plain(config), indent=1))
     for fact in recipe.facts:
         print(fact)

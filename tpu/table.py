@@ -44,8 +44,8 @@ chip has.
 
 {table}
 
-The memory is the compiler's own account ({versions}); nothing here was run on a TPU. `python tpu/table.py` made this
-file.
+The memory is the compiler's own account ({versions}): what is alive at the peak. Nothing here was run on a TPU.
+`python tpu/table.py` made this file; `fits.json` beside it has all kinds of memory.
 
 What keeps it small: layers are scanned and their activations recomputed (`config.model.remat`); state, gradients and
 activations are sharded over all chips and the state is donated; logits exist for `config.train.chunk` positions of a

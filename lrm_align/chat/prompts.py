@@ -132,7 +132,7 @@ def load_all(sources: Sequence[Mapping[str, Any]], seed: int | None = None) -> l
 
 def load_sources(sources: Mapping[str, Mapping[str, Any]], seed: int) -> list[Prompt]:
     """`load_all` for a config: sources by name, each shuffled by the seed before its limit unless it says otherwise."""
-    return load_all([{"seed": seed, **source} for source in sources.values()])
+    return load_all(list(sources.values()), seed)
 
 
 def _check_mapping(path, columns, label, harmful_if, labels) -> None:

@@ -83,7 +83,8 @@ def analysis(random_: random.Random, verb: str, topic: str, level: int, family: 
       level: 1 for a plain prompt, 2 for a wrapped one, 3 for one wrapper inside another.
       family: of the outer wrapper, None for plain.
 
-    >>> analysis(random.Random(0), "make", "bolak", 2, "role").count(".") in (5, 6)
+    >>> from lrm_align.lab.world import HARMFUL
+    >>> analysis(random.Random(0), "make", HARMFUL[0], 2, "role").count(".") in (5, 6)
     True
     """
     harmful = is_harmful(topic)

@@ -57,7 +57,7 @@ def request(random_: random.Random, verb: str, topic: str) -> str:
     """A plain request about a topic.
 
     >>> request(random.Random(0), "make", "bolak")
-    'Give me the steps to make a bolak.'
+    'I want to make a bolak. Help me.'
     """
     return random_.choice(REQUESTS).format(verb=verb, topic=topic)
 

@@ -35,7 +35,7 @@ def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
       the documents of each row.
 
     >>> best_fit([6, 3, 4, 5], 10)
-    [[0, 2], [1, 3]]
+    [[0, 1], [2, 3]]
     """
     closed: list[list[int]] = []
     rows: list[tuple[int, list[int]]] = []  # (room left, documents)

@@ -8,6 +8,7 @@ from lrm_align.errors import UserError
 from lrm_align.models import blockwise, partition
 
 KERNELS = ("auto", "blockwise", "einsum", "splash")
+CHUNK = 128  # positions of a cache that are read at a time
 
 
 def attention(
@@ -66,3 +67,58 @@ def masked_attention(q_BxTxNxH: jax.Array, k_BxCxKxH: jax.Array, v_BxCxKxH: jax.
     weights = jax.nn.softmax(scores, axis=-1).astype(v_BxCxKxH.dtype)
     context = jnp.einsum("bkgtc,bckh->btkgh", weights, v_BxCxKxH)
     return context.reshape(B, T, N, H)
+
+
+def cached_attention(
+    q_BxNxH: jax.Array,
+    k_BxKxH: jax.Array,
+    v_BxKxH: jax.Array,
+    k_LxBxCxKxH: jax.Array,
+    v_LxBxCxKxH: jax.Array,
+    layer: jax.Array,
+    positions_B: jax.Array,
+) -> jax.Array:
+    """One query a slot over the positions before it in the cache, and over its own key and value.
+
+    The softmax is summed up chunk by chunk of positions (Milakov and Gimelshein 2018, arXiv 1805.02867). A chunk beyond
+    a slot's position changes nothing, to the last bit, so that a slot's result does not depend on how long the others
+    are, although the loop ends with the longest.
+
+    Args:
+      q_BxNxH: queries, rotated.
+      k_BxKxH: keys of the same tokens.
+      v_BxKxH: values of the same tokens.
+      k_LxBxCxKxH: keys of the earlier tokens.
+      v_LxBxCxKxH: values of the earlier tokens.
+      layer: index into L.
+      positions_B: how many earlier tokens each slot has.
+
+    Returns:
+      context_BxNxH.
+    """
+    B, N, H = q_BxNxH.shape
+    C, K = k_LxBxCxKxH.shape[2:4]
+    size = min(CHUNK, C)
+    q_BxKxGxH = q_BxNxH.reshape(B, K, N // K, H) * (H**-0.5)
+
+    def add(chunk, state):
+        top, total, context = state
+        start = jnp.minimum(chunk * size, C - size)  # the last chunk overlaps the one before where C is no multiple
+        window = (layer, 0, start, 0, 0), (1, B, size, K, H)
+        k_BxCxKxH, v_BxCxKxH = (jax.lax.dynamic_slice(a, *window)[0] for a in (k_LxBxCxKxH, v_LxBxCxKxH))
+        scores = jnp.einsum("bkgh,bckh->bkgc", q_BxKxGxH, k_BxCxKxH, preferred_element_type=jnp.float32)
+        place_C = start + jnp.arange(size)
+        mask_BxC = (place_C >= chunk * size) & (place_C < positions_B[:, None])
+        scores = jnp.where(mask_BxC[:, None, None], scores, -jnp.inf)
+        higher = jnp.maximum(top, jnp.max(scores, axis=-1))
+        shrink, weights = jnp.exp(top - higher), jnp.exp(scores - higher[..., None])
+        more = jnp.einsum(
+            "bkgc,bckh->bkgh", weights.astype(v_BxCxKxH.dtype), v_BxCxKxH, preferred_element_type=jnp.float32
+        )
+        return higher, total * shrink + jnp.sum(weights, axis=-1), context * shrink[..., None] + more
+
+    own = jnp.einsum("bkgh,bkh->bkg", q_BxKxGxH, k_BxKxH, preferred_element_type=jnp.float32)
+    own_context = jnp.broadcast_to(v_BxKxH[:, :, None], q_BxKxGxH.shape).astype(jnp.float32)
+    chunks = (jnp.max(positions_B) + size - 1) // size
+    _, total, context = jax.lax.fori_loop(0, chunks, add, (own, jnp.ones_like(own), own_context))
+    return (context / total[..., None]).reshape(B, N, H).astype(q_BxNxH.dtype)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lrm_align.models import partition, rope
-from lrm_align.models.attention import attention, masked_attention
+from lrm_align.models.attention import attention, cached_attention
 from lrm_align.models.config import ModelConfig
 from lrm_align.models.layer import Layer, rms_norm
 from lrm_align.models.remat import rematerialised
@@ -111,31 +111,27 @@ class Model:
     ) -> tuple[jax.Array, Cache]:
         """One token a slot: writes position positions_B[b] of slot b, attends to what stands there and before.
 
-        The cache travels in the scan's carry: as scanned inputs and outputs XLA would copy it whole.
+        The cache is read in the scan over layers and written once after it, in place: as scanned inputs and outputs, or
+        written layer by layer, XLA would copy it. Only the positions up to the longest slot are read.
 
         Returns:
           hidden_BxD, normed, and the cache.
         """
         c = self.config
-        rows_B = jnp.arange(tokens_B.shape[0])
-        length = cache.k_LxBxCxKxH.shape[2]
-        mask_Bx1xC = (jnp.arange(length) <= positions_B[:, None])[:, None]
         cos, sin = rope.angles(c.rope, c.head_dim, positions_B[:, None])
 
         def body(carry, layer_params):
-            x, k_all, v_all, index = carry
+            x, index = carry
             layer = self._layer(layer_params)
             q, k, v = layer.qkv(x, cos, sin)
-            k_all = k_all.at[index, rows_B, positions_B].set(k[:, 0].astype(k_all.dtype))
-            v_all = v_all.at[index, rows_B, positions_B].set(v[:, 0].astype(v_all.dtype))
-            k_layer = jax.lax.dynamic_index_in_dim(k_all, index, 0, keepdims=False)
-            v_layer = jax.lax.dynamic_index_in_dim(v_all, index, 0, keepdims=False)
-            x = layer.rest(x, masked_attention(q, k_layer, v_layer, mask_Bx1xC))
-            return (x, k_all, v_all, index + 1), None
+            context = cached_attention(q[:, 0], k[:, 0], v[:, 0], *cache, index, positions_B)
+            return (layer.rest(x, context[:, None]), index + 1), (k[:, 0], v[:, 0])
 
         x = self.embed(params, tokens_B)[:, None]
-        (x, k, v, _), _ = jax.lax.scan(body, (x, *cache, jnp.int32(0)), params["layers"])
-        return rms_norm(x[:, 0], params["final_norm"], c.norm_eps), Cache(k, v)
+        (x, _), new_LxBxKxH = jax.lax.scan(body, (x, jnp.int32(0)), params["layers"])
+        rows_B = jnp.arange(tokens_B.shape[0])
+        written = (old.at[:, rows_B, positions_B].set(new.astype(old.dtype)) for old, new in zip(cache, new_LxBxKxH))
+        return rms_norm(x[:, 0], params["final_norm"], c.norm_eps), Cache(*written)
 
     def _layers(self, params, tokens_BxT, segment_ids_BxT, positions_BxT, collect: bool):
         B, T = tokens_BxT.shape
@@ -147,8 +143,7 @@ class Model:
 
         def body(x, layer_params):
             x = partition.constrain(x, ("batch", None, None), self.rules)
-            # Without the barrier XLA casts the whole stack to the compute dtype before the loop, and keeps it.
-            layer = self._layer(jax.lax.optimization_barrier(layer_params))
+            layer = self._layer(_cast_in_the_loop(layer_params, self.dtype))
             q, k, v = layer.qkv(x, cos, sin)
             context = attention(q, k, v, segment_ids_BxT, self.attention, self.rules)
             return layer.rest(x, context), (k, v) if collect else None
@@ -172,6 +167,16 @@ class Model:
 def _layer_graph(config: ModelConfig) -> nnx.GraphDef:
     """The NNX structure of a block, split from its parameters once for each config."""
     return nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(params=0))))[0]
+
+
+def _cast_in_the_loop(layer_params: Any, dtype: str) -> Any:
+    """Keeps XLA from casting the weights of all layers before the loop over them, which would hold them twice."""
+
+    def barrier(leaf):
+        cast = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != dtype
+        return jax.lax.optimization_barrier(leaf) if cast else leaf
+
+    return jax.tree.map(barrier, layer_params)
 
 
 def head_logits(hidden: jax.Array, head_DxV: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from lrm_align.models.decoder import Model, Params
 from lrm_align.models.hf_write import save
 from lrm_align.models.safetensors_io import StoredTensor
 
-__all__ = ["load", "save"]
+__all__ = ["check", "load", "save"]
 
 # Numbers that some checkpoints carry though they follow from the config.
 _DERIVED = ("rotary_emb.inv_freq",)
@@ -47,11 +47,8 @@ def load(
         files, or dimensions that the mesh does not divide.
     """
     directory = hf_files.resolve(path_or_hub_id)
-    config = ModelConfig.from_hf(hf_files.read_json(directory / "config.json"), str(directory / "config.json"))
+    config, shapes, stored = _agreeing(directory)
     model = Model(config, dtype=compute_dtype, **options)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    stored = safetensors_io.index(hf_files.weight_files(directory))
-    _check(config, shapes, stored, directory)
     shardings = None if mesh is None else partition.shardings(shapes, mesh, model.rules)
 
     def read(path, leaf, sharding=None):
@@ -63,6 +60,23 @@ def load(
     if shardings is None:
         return model, jax.tree_util.tree_map_with_path(read, shapes)
     return model, jax.tree_util.tree_map_with_path(read, shapes, shardings)
+
+
+def check(path_or_hub_id: str | epath.PathLike) -> ModelConfig:
+    """Compares config and weights by the files' headers, without reading a weight.
+
+    Raises:
+      UserError: as `load`, but for the mesh.
+    """
+    return _agreeing(hf_files.resolve(path_or_hub_id))[0]
+
+
+def _agreeing(directory: epath.Path) -> tuple[ModelConfig, Any, dict[str, StoredTensor]]:
+    config = ModelConfig.from_hf(hf_files.read_json(directory / "config.json"), str(directory / "config.json"))
+    shapes = jax.eval_shape(Model(config).init, jax.random.key(0))
+    stored = safetensors_io.index(hf_files.weight_files(directory))
+    _check(config, shapes, stored, directory)
+    return config, shapes, stored
 
 
 def _device_array(

@@ -26,7 +26,7 @@ DEFAULT_RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 PARAMETER_AXES: Mapping[str, tuple[str | None, ...]] = {
     "embed": ("vocab", "width"),
-    "head": ("width", "vocab"),
+    "head": (None, "scored_vocab"),
     "final_norm": (None,),
     "attn_norm": (None, None),
     "mlp_norm": (None, None),

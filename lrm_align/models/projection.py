@@ -42,14 +42,24 @@ def project(x: jax.Array, kernel: Kernel, inputs: int = 1) -> jax.Array:
     With an adapter: x·W + scale · (dropout(x)·A)·B.
     """
     if not isinstance(kernel, LoraKernel):
-        return jnp.tensordot(x, kernel.astype(x.dtype), inputs)
-    y = jnp.tensordot(x, kernel.base.astype(x.dtype), inputs)
+        return _product(x, kernel, inputs)
+    y = _product(x, kernel.base, inputs)
     low = x
     if kernel.dropout > 0 and kernel.key is not None:
         keep = jax.random.bernoulli(kernel.key, 1 - kernel.dropout, x.shape)
         low = jnp.where(keep, x / (1 - kernel.dropout), 0).astype(x.dtype)
-    low = jnp.tensordot(low, kernel.a.astype(x.dtype), inputs)
-    return y + kernel.scale * jnp.tensordot(low, kernel.b.astype(x.dtype), 1)
+    return y + kernel.scale * _product(_product(low, kernel.a, inputs), kernel.b)
+
+
+def _product(x: jax.Array, kernel: jax.Array, inputs: int = 1) -> jax.Array:
+    """Contracts as a product of two matrices.
+
+    With more axes in the kernel XLA lays the kernels out anew, all layers at once; with more axes in x its CPU backend
+    transposes x for the kernel's gradient, which doubles the time.
+    """
+    rows, ins, outs = x.shape[:-inputs], kernel.shape[:inputs], kernel.shape[inputs:]
+    matrix = kernel.astype(x.dtype).reshape(math.prod(ins), math.prod(outs))
+    return (x.reshape(-1, math.prod(ins)) @ matrix).reshape(*rows, *outs)
 
 
 def merged(kernel: Kernel, inputs: int = 1) -> jax.Array:

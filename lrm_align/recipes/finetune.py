@@ -1,5 +1,6 @@
 """The train and export stages: from kept traces to adapters or weights, and to a Hugging Face directory."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +17,10 @@ from lrm_align.recipes.selection import KEPT
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.traces import Loader, Plan, TokenStore, find_shards
-from lrm_align.training import OptimizerSettings, TrainSettings, Tuning, lora, train
+from lrm_align.training import OptimizerSettings, TrainSettings, Tuning, check_memory, full, lora, train
 from lrm_align.training import mesh as meshes
+from lrm_align.training.optimizers import make_optimizer
+from lrm_align.training.scores import needs_reference
 
 TAGS = ("harmful", "benign")
 
@@ -71,12 +74,17 @@ def check(student: Student, config: ConfigDict, prompts: int) -> Plan:
     Raises:
       UserError: objective, optimizer, adapters, batch or mesh don't fit each other or the model.
     """
-    objective(config)
-    optimizer(config)
-    tuned(config)
     sources(config)
+    needs = objective(config).needs
     guessed = plan([min(config.train.row_length, 2)] * prompts, config, student.mesh)
     meshes.check_fit(student.mesh, student.config, guessed.rows, config.train.micro_batches)
+    shape = (guessed.rows, config.train.row_length)
+    schedule = make_optimizer(optimizer(config), guessed.num_steps)
+    what = tuned(config) or full(reference=needs_reference(needs))
+    check_memory(
+        student.model, student.shapes, what, schedule.transform, student.mesh, shape, config.train.micro_batches,
+        config.train.chunk or None,
+    )  # fmt: skip
     return guessed
 
 
@@ -120,8 +128,10 @@ def run(
     batches = loader(kept, student, config)
     counts = batches.plan.counts
     log(f"  {counts['traces']} traces, {len(batches)} steps of {batches.plan.rows} rows, fill {batches.plan.fill:.2f}")
-    trained = _train(directory, batches, student, config, log)
-    losses = [(row["step"] + 1, row["loss"]) for row in trained.rows]
+    _train(directory, batches, student, config, log)
+    # The file holds what earlier, interrupted processes did, too.
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    losses = [(row["step"] + 1, row["loss"]) for row in rows]
     return {"steps": len(batches), "losses": losses, "fill": batches.plan.fill, "plan": counts}
 
 

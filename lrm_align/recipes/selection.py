@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from lrm_align.chat import Prompt
 from lrm_align.config import build, digest, plain, resolve
-from lrm_align.models import ModelConfig, hf_files
+from lrm_align.models import hf
 from lrm_align.recipes import direct_refusal, filtering, rewriting
 from lrm_align.recipes.filtering import Verdict
 from lrm_align.recipes.stage import Summary
@@ -25,14 +25,12 @@ def check(settings: ConfigDict) -> None:
     """Looks whether the guard can be had, without reading its weights.
 
     Raises:
-      UserError: no such factory; for a guard with a model, no such directory, or one without config or weights.
+      UserError: no such factory; for a guard with a model, no such directory, or weights that don't match the config.
     """
     resolve(settings.factory)
     path = settings.args.get("path_or_hub_id")
     if path is not None:
-        directory = hf_files.resolve(path)
-        ModelConfig.from_hf(hf_files.read_json(directory / "config.json"), str(directory / "config.json"))
-        hf_files.weight_files(directory)
+        hf.check(path)
 
 
 @functools.cache

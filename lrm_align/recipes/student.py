@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from lrm_align.chat import Chat, check_vocabulary
-from lrm_align.models import Model, ModelConfig, hf, hf_files
+from lrm_align.models import Model, hf, hf_files
 
 
 class Student:
@@ -31,7 +31,7 @@ class Student:
     def __init__(self, settings: Mapping[str, Any], mesh: jax.sharding.Mesh):
         self.path: str = settings["path"]
         self.directory = hf_files.resolve(self.path)
-        self.config = ModelConfig.from_hf(hf_files.read_json(self.directory / "config.json"), f"{self.path}/config.json")
+        self.config = hf.check(self.directory)
         self.chat = Chat.from_pretrained(str(self.directory))
         check_vocabulary(self.chat.tokenizer, self.config.vocab_size)
         self.param_dtype = settings["param_dtype"] or None
@@ -43,6 +43,14 @@ class Student:
     def params(self) -> Any:
         """The weights, read once."""
         return hf.load(str(self.directory), mesh=self.mesh, dtype=self.param_dtype)[1]
+
+    @property
+    def shapes(self) -> Any:
+        """Shapes of the weights."""
+        shapes = jax.eval_shape(self.model.init, jax.random.key(0))
+        stored = self.identity["config"]
+        dtype = self.param_dtype or stored.get("dtype", stored.get("torch_dtype")) or "float32"
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype), shapes)
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:

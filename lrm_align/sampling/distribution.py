@@ -78,8 +78,9 @@ def _last_kept(l_BxV, k_B, p_B, candidates: int) -> tuple[jax.Array, jax.Array, 
     kth_B = jnp.take_along_axis(l_BxC, jnp.clip(k_B[:, None] - 1, 0, candidates - 1), 1)[:, 0]
     kth_B = jnp.where(k_B < V, kth_B, -jnp.inf)
     stays_BxV = l_BxV >= kth_B[:, None]
-    weight_BxV = jnp.where(stays_BxV, jnp.exp(l_BxV - l_BxC[:, :1]), 0.0)
-    weight_BxC = jnp.where(l_BxC >= kth_B[:, None], jnp.exp(l_BxC - l_BxC[:, :1]), 0.0)
+    top_Bx1 = jnp.max(l_BxV, axis=1, keepdims=True)  # not l_BxC[:, :1]: XLA would fuse the slice, and sort it all
+    weight_BxV = jnp.where(stays_BxV, jnp.exp(l_BxV - top_Bx1), 0.0)
+    weight_BxC = jnp.where(l_BxC >= kth_B[:, None], jnp.exp(l_BxC - top_Bx1), 0.0)
     before_BxC = jnp.cumsum(weight_BxC, axis=1) - weight_BxC
     target_B = p_B * jnp.sum(weight_BxV, axis=1)
     nucleus_B = jnp.sum((before_BxC < target_B[:, None]) & (weight_BxC > 0), axis=1)
@@ -120,7 +121,10 @@ def draw(
     chosen_BxC = jnp.take_along_axis(weight_BxWxC, block_B[:, None, None], 1)[:, 0]
     token_B = block_B * _BLOCK + _invert(chosen_BxC, uniform_Bx2[:, 1])[0]
     greedy_B = transform.temperature_B == 0
-    token_B = jnp.where(greedy_B, jnp.argmax(logits_BxV, axis=1), token_B).astype(jnp.int32)
+    # The first of the largest; jnp.argmax would take five times as long on a CPU.
+    largest_BxV = logits_BxV == jnp.max(logits_BxV, axis=1, keepdims=True)
+    likeliest_B = jnp.min(jnp.where(largest_BxV, jnp.arange(V), V - 1), axis=1)
+    token_B = jnp.where(greedy_B, likeliest_B, token_B).astype(jnp.int32)
 
     def at_token(values_BxV):
         return jnp.take_along_axis(values_BxV, token_B[:, None], 1)[:, 0]

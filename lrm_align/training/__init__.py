@@ -1,6 +1,6 @@
 """One training step for every objective, and the loop around it."""
 
-from lrm_align.training.loop import EXIT_TERMINATED, Loader, Trained, TrainSettings, train
+from lrm_align.training.loop import EXIT_TERMINATED, Loader, Trained, TrainSettings, check_memory, train
 from lrm_align.training.mesh import make_mesh
 from lrm_align.training.metrics import NotFiniteError
 from lrm_align.training.optimizers import OptimizerSettings
@@ -15,6 +15,7 @@ __all__ = [
     "TrainSettings",
     "Trained",
     "Tuning",
+    "check_memory",
     "full",
     "lora",
     "make_mesh",

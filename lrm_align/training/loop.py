@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import optax
 from etils import epath
 
 from lrm_align.batch import Batch
@@ -20,7 +21,7 @@ from lrm_align.training import mesh as meshes
 from lrm_align.training.checkpoint import Checkpoints, identity_of
 from lrm_align.training.optimizers import OptimizerSettings, make_optimizer
 from lrm_align.training.scores import needs_reference
-from lrm_align.training.state import init_state
+from lrm_align.training.state import State, init_state
 from lrm_align.training.step import make_step
 from lrm_align.training.tuning import Tuning, full
 
@@ -140,14 +141,9 @@ def train(
     )
     # 3. Where everything lies, and whether it fits.
     key = jax.random.key(settings.seed)
-    like = jax.eval_shape(functools.partial(init_state, tuning=tuning, transform=schedule.transform), key, params)
     frozen = tuning.freeze(params)
-    shardings = sharding.state_shardings(like, schedule.transform, mesh, model.rules)
-    frozen_shardings = sharding.frozen_shardings(frozen, mesh, model.rules)
-    shape = (rows, length)
-    memory.check(
-        memory.estimate(model, like, frozen, (shardings, frozen_shardings), mesh, shape, settings.micro_batches, chunk),
-        mesh,
+    like, shardings, frozen_shardings = check_memory(
+        model, params, tuning, schedule.transform, mesh, (rows, length), settings.micro_batches, chunk
     )
     # 4. The state: of the newest good checkpoint, or fresh.
     checkpoints, state = None, None
@@ -198,6 +194,44 @@ def train(
         if checkpoints:
             checkpoints.close()
     return Trained(tuning.attach(state.trainable, frozen, None), state.trainable, report.rows)
+
+
+def check_memory(
+    model: Model,
+    params: Any,
+    tuning: Tuning,
+    transform: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    shape: tuple[int, int],
+    micro_batches: int = 1,
+    chunk: int | None = 512,
+) -> tuple[State, State, Any]:
+    """Lays a run out on its mesh by shapes alone, and refuses one that cannot fit.
+
+    Args:
+      model: static.
+      params: parameters, or their shapes.
+      tuning: what trains.
+      transform: the optimizer's.
+      mesh: of the run.
+      shape: (B, T) of the global batch.
+      micro_batches: pieces of a batch.
+      chunk: positions whose logits are in memory at a time.
+
+    Returns:
+      shapes of the state, its shardings, and those of the frozen parameters.
+
+    Raises:
+      UserError: it needs more memory than there is.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    like = jax.eval_shape(functools.partial(init_state, tuning=tuning, transform=transform), key, params)
+    frozen = tuning.freeze(params)
+    shardings = sharding.state_shardings(like, transform, mesh, model.rules)
+    frozen_shardings = sharding.frozen_shardings(frozen, mesh, model.rules)
+    both = (shardings, frozen_shardings)
+    memory.check(memory.estimate(model, like, frozen, both, mesh, shape, micro_batches, chunk), mesh)
+    return like, shardings, frozen_shardings
 
 
 class Termination:

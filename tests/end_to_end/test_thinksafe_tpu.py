@@ -8,7 +8,7 @@ import pytest
 from lrm_align.main import main
 from lrm_align.models import hf
 from tests.end_to_end import tiny
-from tests.tokenizer_families import llama3, qwen, small
+from tests.tokenizer_families import llama3, qwen
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = f"--config={ROOT / 'configs' / 'thinksafe_tpu.py'}:qwen3_0_6b"
@@ -71,7 +71,9 @@ def test_real_prompts_and_tokenizers(real, tmp_path):
     main(arguments(tmp_path, **real))
     report = json.loads((tmp_path / "report.json").read_text())
     kept, dropped = report["traces"]["kept"], report["traces"]["dropped"]
-    assert sum(kept.values()) + sum(dropped.values()) == 18
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["config"]["sample"]["steering"] == "prefix"
+    assert sum(kept.values()) + sum(dropped.values()) == 17, "one prompt of 18 is in the evaluation set"
     assert 0 < sum(kept.values()) and set(dropped) <= {"harmful: thinking not closed", "benign: thinking not closed"}
     assert report["before"]["attack_success_rate"] == 0.0, "this guard calls everything safe"
     (exported,) = tmp_path.glob("export-*/model")

@@ -37,8 +37,15 @@ def directory(path: pathlib.Path, family: str, tokenizer, favoured: dict[int, fl
     fields = {**SHAPE, "model_type": family, "vocab_size": vocab}
     config = ModelConfig.from_hf(fields)
     model = Model(config)
-    params = model.init(jax.random.key(0))
     rng = np.random.default_rng(0)
+    # By NumPy: compiling an initialisation costs more than the whole model here.
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, a: np.ones(a.shape, np.float32)
+        if path[-1].key.endswith("norm")
+        else rng.normal(0, 0.02, a.shape).astype(np.float32),
+        shapes,
+    )
     # A constant direction in the residual stream carries the bias of the head.
     embed = rng.normal(0, 0.05, params["embed"].shape).astype(np.float32)
     embed[:, 0] = 1.0

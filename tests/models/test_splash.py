@@ -53,15 +53,15 @@ def test_equals_einsum_with_gradients(T, N, K, H, copies, monkeypatch):
 
 
 def test_equals_einsum_on_a_mesh():
-    inputs = packed(4, 24, 4, 2, 16)
+    inputs = packed(2, 24, 4, 2, 16)
     wanted = value_and_gradients(einsum_attention, *inputs)
-    with jax.set_mesh(make_mesh({"data": 2, "fsdp": 2, "tensor": 2})):
+    with jax.set_mesh(make_mesh({"fsdp": 2, "tensor": 2})):
         assert_equal(value_and_gradients(splash.attention, *inputs), wanted)
 
 
 def test_rows_that_the_mesh_does_not_divide():
     inputs = packed(3, 24, 2, 1, 16)
-    with jax.set_mesh(make_mesh({"data": 8})):
+    with jax.set_mesh(make_mesh({"data": 2})):
         np.testing.assert_allclose(jax.jit(splash.attention)(*inputs), einsum_attention(*inputs), atol=2e-5)
 
 
@@ -72,12 +72,14 @@ def test_padding_does_not_reach_the_traces():
     np.testing.assert_array_equal(run(q, k, v), run(q + noise, k + noise, v + noise))
 
 
-@pytest.mark.parametrize("policy, saved", [("full", 0), ("context", 2)])
-def test_saved_context_spares_the_second_forward_pass(policy, saved, capsys):
+def test_saved_context_spares_the_second_forward_pass(capsys):
     q, k, v, segments = packed(1, 24, 2, 1, 16)
-    layer = remat.rematerialised(lambda q: jnp.sin(splash.attention(q, k, v, segments)), policy)
-    jax.ad_checkpoint.print_saved_residuals(layer, q)
-    assert capsys.readouterr().out.count("splash_attention") == 2 * saved  # output and log-sum-exp; name and file
+    kept = {}
+    for policy in ("full", "context"):
+        layer = remat.rematerialised(lambda q: jnp.sin(splash.attention(q, k, v, segments)), policy)
+        jax.ad_checkpoint.print_saved_residuals(layer, q)
+        kept[policy] = capsys.readouterr().out.splitlines()
+    assert len(kept["context"]) - len(kept["full"]) == 2  # the kernel's output and its log-sum-exp, and neither twice
 
 
 def test_the_kernel_follows_the_mesh_not_the_host():

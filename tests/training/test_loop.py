@@ -50,7 +50,7 @@ def run(workdir, loader=None, tuning="lora", **options):
         options.pop("model", tiny.MODEL),
         options.pop("params", params),
         objectives.sft(),
-        loader or tiny.Loader(STEPS),
+        tiny.Loader(STEPS) if loader is None else loader,
         tuning=TUNINGS[tuning],
         settings=settings,
         workdir=workdir,
@@ -146,7 +146,7 @@ def test_user_errors():
 
     def refused(match, loader=None, **options):
         with pytest.raises(UserError, match=match):
-            train(tiny.MODEL, params, objectives.sft(), loader or tiny.Loader(1), **options)
+            train(tiny.MODEL, params, objectives.sft(), tiny.Loader(1) if loader is None else loader, **options)
 
     refused("loader has no batch", tiny.Loader(0))
     refused(r"4 rows does not divide into 3 micro-batches", settings=TrainSettings(micro_batches=3))
