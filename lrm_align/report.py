@@ -3,6 +3,7 @@
 `python -m lrm_align.report WORKDIR` writes the page again from `report.json`.
 """
 
+import collections
 import html
 import json
 import sys
@@ -70,9 +71,14 @@ def combine(reports: Sequence[Report]) -> Report:
             name: sum(report[half]["counts"][name] for report in reports) for name in reports[0][half]["counts"]
         }
         combined["spread"][half] = {name: spread for name, (_, spread) in statistics.items()}
-    for name in ("steered_attack_success_rate",):
-        if name in reports[0]:
-            combined[name], combined["spread"][name] = mean_and_spread([report[name] for report in reports])
+    steered = "steered_attack_success_rate"
+    if steered in reports[0]:
+        combined[steered], combined["spread"][steered] = mean_and_spread([report[steered] for report in reports])
+    if "traces" in reports[0]:
+        combined["traces"] = {
+            what: dict(sum((collections.Counter(report["traces"][what]) for report in reports), collections.Counter()))
+            for what in ("kept", "dropped")
+        }
     return combined
 
 

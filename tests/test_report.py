@@ -49,6 +49,7 @@ def test_seeds_are_combined():
     assert combined["before"]["attack_success_rate"] == pytest.approx(0.8)
     assert combined["spread"]["before"]["attack_success_rate"] == pytest.approx(0.1414, abs=1e-4)
     assert combined["before"]["counts"]["reasoning_accuracy"] == 200
+    assert combined["traces"] == {"kept": {"harmful": 10}, "dropped": {"harmful: unsafe": 4}}
     assert "80.0 % ± 14.1" in reports.render(combined)
 
 
