@@ -39,7 +39,7 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         "factory": "lrm_align.chat:load_sources",
         "args": {
             "sources": {
-                # Section 5.1: SafeChain's 40,000 prompts; its responses are not used. Code: harmful if the label says so.
+                # Section 5.1: SafeChain's 40,000 prompts, without its responses. Code: harmful if the label says so.
                 "safechain": {
                     "path": "UWNSL/SafeChain",
                     "columns": {"text": "instruction", "kind": "label"},

@@ -87,8 +87,9 @@ def show(report: Report, console: rich.console.Console | None = None) -> None:
     console = console or rich.console.Console(width=None if sys.stdout.isatty() else 100)
     interval = "mean ± deviation over seeds" if "seeds" in report else "95 % interval"
     table = rich.table.Table(title=f"{report['title']} ({interval})", box=rich.box.SIMPLE, title_justify="left")
-    for heading, justify in (("", "left"), ("before", "right"), ("after", "right"), ("n", "right")):
-        table.add_column(heading, justify=justify)
+    table.add_column("")
+    for heading in ("before", "after", "n"):
+        table.add_column(heading, justify="right")
     for row in rows(report):
         table.add_row(*row)
     console.print(table)

@@ -12,6 +12,11 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+# Neither tests nor documented examples: builders that tests share, and scripts that are run by hand.
+collect_ignore = ["families.py", "tokenizer_families.py", "torch_reference.py", "bench", "golden"]
+collect_ignore_glob = ["*/tiny.py"]
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """Real prompts, tokenizers and templates, which the repository does not carry; tests that need them skip."""

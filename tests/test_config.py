@@ -53,7 +53,7 @@ def test_mistakes(file, arguments, says):
 
 
 def test_near_file_is_suggested(file):
-    with pytest.raises(UserError, match="there is .*experiment.py"):
+    with pytest.raises(UserError, match=r"there is .*experiment.py"):
         parsed(f"--config={file.replace('experiment', 'experimnt')}")
 
 

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 # No chip is used, here or by another process: neither ask a metadata server for one, nor lock libtpu for one's own.
 os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
+# libtpu and transformers would write warnings about the chip and the library that are not needed.
+os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v6e-16", "TPU_STDERR_LOG_LEVEL": "3"}
+os.environ |= {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 import jax
 import jax.numpy as jnp

@@ -131,14 +131,14 @@ class Chat:
         """Text of ids."""
         return self.encoder.decode(ids, keep_control)
 
-    def completion_text(self, ids: Sequence[int]) -> str:
+    def completion_text(self, ids: Iterable[int]) -> str:
         """Text of sampled ids up to the end of the turn; the marks of thinking stay, other special tokens go."""
-        ids = [int(id) for id in ids]
-        end = next((i for i, id in enumerate(ids) if id in self.stop_ids), len(ids))
+        all_ids = [int(id) for id in ids]
+        end = next((i for i, id in enumerate(all_ids) if id in self.stop_ids), len(all_ids))
         kept = {self.encoder.control.get(mark) for mark in (thinking.THINK_OPEN, thinking.THINK_CLOSE)}
         pieces: list[str] = []
         run: list[int] = []
-        for id in ids[:end]:
+        for id in all_ids[:end]:
             if id in kept:
                 pieces += [self.decode(run, keep_control=False), self.decode([id])]
                 run = []

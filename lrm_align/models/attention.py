@@ -122,3 +122,14 @@ def cached_attention(
     chunks = (jnp.max(positions_B) + size - 1) // size
     _, total, context = jax.lax.fori_loop(0, chunks, add, (own, jnp.ones_like(own), own_context))
     return (context / total[..., None]).reshape(B, N, H).astype(q_BxNxH.dtype)
+
+
+def slot_attention(q_BxNxH: jax.Array, k_BxKxHxC: jax.Array, v_BxKxCxH: jax.Array, positions_B: jax.Array) -> jax.Array:
+    """One query a slot over positions 0…positions_B[b] of its cache; returns context_BxNxH."""
+    B, N, H = q_BxNxH.shape
+    K, C = k_BxKxHxC.shape[1], k_BxKxHxC.shape[3]
+    q_BxKxGxH = q_BxNxH.reshape(B, K, N // K, H) * (H**-0.5)
+    scores = jnp.einsum("bkgh,bkhc->bkgc", q_BxKxGxH, k_BxKxHxC, preferred_element_type=jnp.float32)
+    seen_BxC = jnp.arange(C) <= positions_B[:, None]
+    weights = jax.nn.softmax(jnp.where(seen_BxC[:, None, None], scores, -jnp.inf), axis=-1).astype(v_BxKxCxH.dtype)
+    return jnp.einsum("bkgc,bkch->bkgh", weights, v_BxKxCxH).reshape(B, N, H)

@@ -2,26 +2,20 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from lrm_align.models import partition, rope
-from lrm_align.models.attention import attention, cached_attention
+from lrm_align.models.attention import attention, cached_attention, slot_attention
+from lrm_align.models.cache import Cache, LayerCaches
 from lrm_align.models.config import ModelConfig
 from lrm_align.models.layer import Layer, rms_norm
 from lrm_align.models.remat import rematerialised
 
 Params = Any  # {"embed": V×D, "layers": {name: L×…}, "final_norm": D, ["head": D×V]}
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens decoded so far, one slot a row."""
-
-    k_LxBxCxKxH: jax.Array
-    v_LxBxCxKxH: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +86,11 @@ class Model:
         hidden = self.hidden(params, tokens_BxT, segment_ids_BxT, positions_BxT)
         return head_logits(hidden, self.head(params))
 
-    def init_cache(self, slots: int, length: int) -> Cache:
-        """An empty cache of `slots` rows of `length` positions, in the compute dtype."""
+    def init_cache(self, slots: int, length: int) -> Cache | LayerCaches:
+        """An empty cache of `slots` rows of `length` positions, in the compute dtype; its layout follows `scan`."""
         c = self.config
-        shape = (c.num_layers, slots, length, c.num_kv_heads, c.head_dim)
-        return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+        layout = Cache if self.scan else LayerCaches
+        return layout.empty(c.num_layers, slots, length, c.num_kv_heads, c.head_dim, self.dtype)
 
     def prefill(
         self, params: Params, tokens_BxT: jax.Array, lengths_B: jax.Array
@@ -107,19 +101,24 @@ class Model:
         return rms_norm(x, params["final_norm"], self.config.norm_eps), k, v
 
     def decode(
-        self, params: Params, cache: Cache, tokens_B: jax.Array, positions_B: jax.Array
-    ) -> tuple[jax.Array, Cache]:
+        self, params: Params, cache: Cache | LayerCaches, tokens_B: jax.Array, positions_B: jax.Array
+    ) -> tuple[jax.Array, Cache | LayerCaches]:
         """One token a slot: writes position positions_B[b] of slot b, attends to what stands there and before.
 
-        The cache is read in the scan over layers and written once after it, in place: as scanned inputs and outputs, or
-        written layer by layer, XLA would copy it. Only the positions up to the longest slot are read.
+        Under a scan over layers the cache is read inside and written once after it, in place: as scanned inputs and
+        outputs, or written layer by layer, XLA would copy it.
 
         Returns:
           hidden_BxD, normed, and the cache.
         """
         c = self.config
         cos, sin = rope.angles(c.rope, c.head_dim, positions_B[:, None])
+        x = self.embed(params, tokens_B)[:, None]
+        decode_layers = self._decode_scanned if isinstance(cache, Cache) else self._decode_unrolled
+        x, cache = decode_layers(params, cache, x, positions_B, cos, sin)
+        return rms_norm(x[:, 0], params["final_norm"], c.norm_eps), cache
 
+    def _decode_scanned(self, params, cache: Cache, x_Bx1xD, positions_B, cos, sin):
         def body(carry, layer_params):
             x, index = carry
             layer = self._layer(layer_params)
@@ -127,11 +126,22 @@ class Model:
             context = cached_attention(q[:, 0], k[:, 0], v[:, 0], *cache, index, positions_B)
             return (layer.rest(x, context[:, None]), index + 1), (k[:, 0], v[:, 0])
 
-        x = self.embed(params, tokens_B)[:, None]
-        (x, _), new_LxBxKxH = jax.lax.scan(body, (x, jnp.int32(0)), params["layers"])
-        rows_B = jnp.arange(tokens_B.shape[0])
+        (x, _), new_LxBxKxH = jax.lax.scan(body, (x_Bx1xD, jnp.int32(0)), params["layers"])
+        rows_B = jnp.arange(positions_B.size)
         written = (old.at[:, rows_B, positions_B].set(new.astype(old.dtype)) for old, new in zip(cache, new_LxBxKxH))
-        return rms_norm(x[:, 0], params["final_norm"], c.norm_eps), Cache(*written)
+        return x, Cache(*written)
+
+    def _decode_unrolled(self, params, cache: LayerCaches, x_Bx1xD, positions_B, cos, sin):
+        x, rows_B = x_Bx1xD, jnp.arange(positions_B.size)
+        written = []
+        for layer_params, keys, values in zip(unstacked(params)["layers"], *cache):
+            layer = self._layer(layer_params)
+            q, k, v = layer.qkv(x, cos, sin)
+            keys = keys.at[rows_B, :, :, positions_B].set(k[:, 0].astype(keys.dtype))
+            values = values.at[rows_B, :, positions_B].set(v[:, 0].astype(values.dtype))
+            x = layer.rest(x, slot_attention(q[:, 0], keys, values, positions_B)[:, None])
+            written.append((keys, values))
+        return x, LayerCaches(*zip(*written))
 
     def _layers(self, params, tokens_BxT, segment_ids_BxT, positions_BxT, collect: bool):
         B, T = tokens_BxT.shape
@@ -153,8 +163,8 @@ class Model:
         if self.scan:
             return jax.lax.scan(body, x, params["layers"])
         outputs = []
-        for index in range(self.config.num_layers):
-            x, output = body(x, jax.tree.map(lambda a, i=index: a[i], params["layers"]))
+        for layer_params in unstacked(params)["layers"]:
+            x, output = body(x, layer_params)
             outputs.append(output)
         return x, jax.tree.map(lambda *a: jnp.stack(a), *outputs)
 
@@ -177,6 +187,15 @@ def _cast_in_the_loop(layer_params: Any, dtype: str) -> Any:
         return jax.lax.optimization_barrier(leaf) if cast else leaf
 
     return jax.tree.map(barrier, layer_params)
+
+
+def unstacked(params: Params) -> Params:
+    """The parameters with a tuple of layers instead of stacked ones: what an unrolled decoder reads fastest."""
+    layers = params["layers"]
+    if isinstance(layers, tuple):
+        return params
+    count = jax.tree.leaves(layers)[0].shape[0]
+    return {**params, "layers": tuple(jax.tree.map(lambda a, i=i: a[i], layers) for i in range(count))}
 
 
 def head_logits(hidden: jax.Array, head_DxV: jax.Array) -> jax.Array:

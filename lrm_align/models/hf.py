@@ -86,7 +86,7 @@ def _device_array(
     dtype: np.dtype,
     sharding: NamedSharding | None,
 ) -> jax.Array:
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: Any) -> Any:
         size = tuple(len(range(*s.indices(n))) for s, n in zip(index, shape))
         out = _aligned_empty(size, dtype)
         if isinstance(stored, StoredTensor):

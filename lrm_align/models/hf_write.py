@@ -64,8 +64,8 @@ def save(
             path.unlink()
     _write_weights(target, tensors, max_shard_bytes, writes)
     if writes:
-        for name in hf_files.COMPANIONS if origin is not None else ():
-            if (origin / name).is_file():
+        for name in hf_files.COMPANIONS:
+            if origin is not None and (origin / name).is_file():
                 (target / name).write_bytes((origin / name).read_bytes())
         (target / "config.json").write_text(_json(config))
     return target

@@ -54,8 +54,8 @@ Rules = tuple[tuple[str, tuple[str, ...]], ...]
 def spec(axes: tuple[str | None, ...], rules: Rules = DEFAULT_RULES) -> P:
     """The `PartitionSpec` of an array whose dimensions have these logical names.
 
-    >>> spec((None, "width", "heads", None))
-    PartitionSpec(None, 'fsdp', 'tensor', None)
+    >>> spec((None, "width", "heads", None)) == P(None, "fsdp", "tensor", None)
+    True
     """
     table = dict(rules)
     names = [table.get(axis, ()) if axis is not None else () for axis in axes]

@@ -142,4 +142,4 @@ def write(path: epath.Path, tensors: Sequence[NewTensor], metadata: Mapping[str,
             if array.shape != tensor.shape or array.dtype != tensor.dtype:
                 raise ValueError(f"{tensor.name} is {array.dtype}{array.shape}, not {tensor.dtype}{tensor.shape}")
             # Viewed as bytes: bfloat16 has no buffer format of its own.
-            file.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -82,7 +82,7 @@ def token_scores(
         safe_logp = jnp.where(p > 0, logp, 0.0)
         if "entropy" in needs:
             out["entropy"] = -jnp.sum(p * safe_logp, axis=-1)
-        if divergent:
+        if divergent and reference is not None:
             ref_logits, ref_total = log_softmax(ref_hidden, reference[1])
             ref_logp = ref_logits - ref_total
             r = jnp.exp(ref_logp)
@@ -93,7 +93,7 @@ def token_scores(
                 out["kl_reverse"] = jnp.sum(p * gap, axis=-1)
         return out
 
-    inputs = (hidden_BxTxD, targets_BxT, reference[0] if divergent else None)
+    inputs = (hidden_BxTxD, targets_BxT, reference[0] if divergent and reference is not None else None)
     T = targets_BxT.shape[1]
     if chunk is None or chunk >= T:
         return score(inputs) if chunk is None else jax.checkpoint(score)(inputs)

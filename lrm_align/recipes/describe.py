@@ -9,7 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from lrm_align.chat import Prompt
-from lrm_align.recipes import finetune, prompting
+from lrm_align.recipes import prompting
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.traces import Plan
@@ -24,8 +24,9 @@ def facts(
     by_label = collections.Counter(prompt.label for prompt in prompts.kept)
     counts = ", ".join(f"{count} {label}" for label, count in by_label.items())
     removed = ", ".join(f"{count} in {name}" for name, count in prompts.removed.items()) or "none"
+    shape = student.config
     lines = [
-        f"model: {student.path} ({student.config.family}, {student.config.num_layers} layers of {student.config.width})",
+        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
         f"prompts: {counts}; removed by decontamination: {removed} (of {prompts.checked})",
         f"samples: {len(asked) * config.sample.samples}, temperature {config.sample.temperature}",
         f"training: at most {guessed.num_steps} steps of {guessed.rows} rows of {config.train.row_length} tokens, "
@@ -34,7 +35,8 @@ def facts(
     prompt, said = next(((p, text) for p, text in asked if p.label == "harmful"), asked[0])
     chat = student.chat
     opening = "" if chat.think_open_in_prompt else "<think>\n"
-    trained = f"{opening}…thought…\n</think>\n\n…answer…{chat.decode([chat.end_of_turn_id])}"
+    end = "" if chat.end_of_turn_id is None else chat.decode([chat.end_of_turn_id])
+    trained = f"{opening}…thought…\n</think>\n\n…answer…{end}"
     lines += [
         f"sampled from ({prompt.id}, {prompt.label}): {chat.prompt_text([{'role': 'user', 'content': said}])!r}",
         f"masked (not trained on): {chat.prompt_text([{'role': 'user', 'content': prompt.text}])!r}",

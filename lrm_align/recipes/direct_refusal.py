@@ -27,9 +27,9 @@ def traces(prompts: Sequence[Prompt], chat: Chat, refusal: str) -> list[Trace]:
         ids = chat.completion_ids(THOUGHT, str(prompt.meta.get("answer", refusal)))
         written.append(
             Trace(
-                prompt_ids=chat.prompt_ids([{"role": "user", "content": prompt.text}]),
-                completion_ids=ids,
-                source=np.full(len(ids), Source.INJECTED),
+                prompt_ids=np.asarray(chat.prompt_ids([{"role": "user", "content": prompt.text}])),
+                completion_ids=np.asarray(ids),
+                source=np.full(len(ids), Source.INJECTED, np.uint8),
                 prompt_id=prompt.id,
                 tags=(prompt.label,),
                 meta={"prompt": prompt.text, "kind": prompt.kind},

@@ -99,7 +99,7 @@ def whole_groups(verdicts: Mapping[Key, Verdict], seed: int) -> dict[Key, Verdic
         stays = keys[_draw(f"{seed}/{prompt_id}", len(keys))]
         safe = all(verdicts[key].outcome == KEEP for key in keys)
         for key in keys:
-            if verdicts[key].outcome != KEEP or key == stays and safe:
+            if verdicts[key].outcome != KEEP or (key == stays and safe):
                 continue
             chosen[key] = verdicts[key]._replace(outcome=NOT_CHOSEN if safe else NOT_ALL_SAFE)
     return chosen
@@ -148,7 +148,9 @@ def labels(shards: Iterable[Shard]) -> dict[Key, str]:
 def _kept(shards: Sequence[Shard], verdicts: Mapping[Key, Verdict]) -> Iterator[Trace]:
     """Kept traces by key: how they lie in shards depends on when a sampler was killed, the training data must not."""
     readers = [read_shard(shard) for shard in shards]
-    places = [(key, place, index) for place, shard in enumerate(shards) for index, key in enumerate(shard.manifest.keys)]
+    places = [
+        (key, place, index) for place, shard in enumerate(shards) for index, key in enumerate(shard.manifest.keys)
+    ]
     for key, place, index in sorted(places):
         if verdicts[key].outcome == KEEP:
             yield readers[place][index]
@@ -168,4 +170,3 @@ def _read(file: epath.Path, shard: Shard) -> dict[Key, Verdict] | None:
 
 def _draw(text: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % count
-

@@ -1,10 +1,11 @@
 """The train and export stages: from kept traces to adapters or weights, and to a Hugging Face directory."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -36,7 +37,7 @@ def optimizer(config: ConfigDict) -> OptimizerSettings:
 
 
 def tuned(config: ConfigDict) -> Tuning | None:
-    """What trains: adapters of `config.lora.rank`; for rank 0 all weights, with a reference where the loss needs one."""
+    """What trains: adapters of `config.lora.rank`; None for rank 0, which means all weights."""
     if not config.lora.rank:
         return None
     return lora(config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.targets)
@@ -48,7 +49,7 @@ def multiple(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
     return ways if ways % jax.process_count() == 0 else ways * jax.process_count()
 
 
-def plan(lengths: Sequence[int], config: ConfigDict, mesh: jax.sharding.Mesh) -> Plan:
+def plan(lengths: np.ndarray, config: ConfigDict, mesh: jax.sharding.Mesh) -> Plan:
     """The packing plan of a run's data.
 
     Raises:
@@ -76,7 +77,7 @@ def check(student: Student, config: ConfigDict, prompts: int) -> Plan:
     """
     sources(config)
     needs = objective(config).needs
-    guessed = plan([min(config.train.row_length, 2)] * prompts, config, student.mesh)
+    guessed = plan(np.full(prompts, min(config.train.row_length, 2)), config, student.mesh)
     meshes.check_fit(student.mesh, student.config, guessed.rows, config.train.micro_batches)
     shape = (guessed.rows, config.train.row_length)
     schedule = make_optimizer(optimizer(config), guessed.num_steps)
@@ -98,7 +99,7 @@ def sources(config: ConfigDict) -> tuple[Source, ...]:
     unknown = [name for name in names if name not in Source.__members__]
     if unknown or not names:
         raise UserError(
-            f"config.train.train_sources is {names}; known are {', '.join(Source.__members__)}, and at least one is needed"
+            f"config.train.train_sources is {names}; known are {', '.join(Source.__members__)}, at least one is needed"
         )
     return tuple(Source[name] for name in names)
 

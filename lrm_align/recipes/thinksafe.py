@@ -1,4 +1,4 @@
-"""ThinkSafe: the model, told that a prompt is harmful, writes its own safe reasoning, and learns it for the bare prompt.
+"""ThinkSafe: told that a prompt is harmful, the model writes its own safe reasoning, and learns it for the bare prompt.
 
 Lee, Park et al. 2026, arXiv 2601.23143. Stages: measure the model as it is; sample every prompt, the harmful ones
 steered; drop open thoughts and what the guard calls unsafe; train on what is left under the prompt *without* steering;
@@ -11,7 +11,6 @@ with `sample.samples = 5` and `filter.whole_groups`; the wordings are `steering.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -58,7 +57,12 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     measuring.check(config.evaluate)
 
     model = student.identity
-    sampling = {**plain(config.sample), "prompts": plain(config.prompts), "seed": config.seed, "model": sampler.identity}
+    sampling = {
+        **plain(config.sample),
+        "prompts": plain(config.prompts),
+        "seed": config.seed,
+        "model": sampler.identity,
+    }
     training = {**plain(config.train), "lora": plain(config.lora), "seed": config.seed, "model": model}
     training |= {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
     measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}

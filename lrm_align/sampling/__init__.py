@@ -1,14 +1,14 @@
 """The decoding engine: continuous batching over a cache of keys and values, with one hook for interventions.
 
-    request.py        what is asked and what comes back
-    distribution.py   from logits to a token
-    interventions.py  the hook: when to ask, what may be answered
-    shape.py          the static sizes
-    programs.py       what runs on the device
-    table.py          what is in each slot
-    engine.py         the loop on the host
-    generate.py       resumable generation into shards
-    progress.py       tokens a second and time left
+request.py        what is asked and what comes back
+distribution.py   from logits to a token
+interventions.py  the hook: when to ask, what may be answered
+shape.py          the static sizes
+programs.py       what runs on the device
+table.py          what is in each slot
+engine.py         the loop on the host
+generate.py       resumable generation into shards
+progress.py       tokens a second and time left
 """
 
 from lrm_align.sampling.engine import Engine
@@ -17,4 +17,14 @@ from lrm_align.sampling.interventions import ForcedPrefix, Intervention
 from lrm_align.sampling.request import Completion, Request, SamplingParams
 from lrm_align.sampling.shape import EngineShape
 
-__all__ = ["Completion", "Engine", "EngineShape", "ForcedPrefix", "Intervention", "Request", "SamplingParams", "generate", "to_trace"]
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineShape",
+    "ForcedPrefix",
+    "Intervention",
+    "Request",
+    "SamplingParams",
+    "generate",
+    "to_trace",
+]

@@ -1,4 +1,4 @@
-"""From logits to a token: temperature, top-k, top-p, min-p, the draw, and its log-probabilities, with parameters per row.
+"""From logits to a token: temperature, top-k, top-p, min-p, the draw, its log-probabilities; parameters per row.
 
 The order is that of transformers (`GenerationMixin._get_logits_processor`): temperature, top-k, top-p, min-p, each on
 the distribution that the one before left. vLLM's order is the same, but for its V1 engine, which applies min-p right
@@ -8,7 +8,7 @@ The vocabulary is never sorted: the likeliest `CANDIDATES` tokens decide, and wh
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,10 @@ _BLOCK = 128  # tokens that share a partial sum in the draw: the lanes of a TPU'
 class Transform(NamedTuple):
     """Sampling parameters of each row; see `SamplingParams`."""
 
-    temperature_B: jax.Array
-    top_k_B: jax.Array
-    top_p_B: jax.Array
-    min_p_B: jax.Array
+    temperature_B: Any
+    top_k_B: Any
+    top_p_B: Any
+    min_p_B: Any
 
 
 def transformed(logits_BxV: jax.Array, transform: Transform, candidates: int = CANDIDATES) -> jax.Array:
@@ -31,7 +31,7 @@ def transformed(logits_BxV: jax.Array, transform: Transform, candidates: int = C
 
     - top-k: l ≥ the k-th largest; all that tie with it stay (transformers does not break these ties).
     - top-p: in descending order a token stays while the probability of those before it is below top_p; of equal tokens
-      the later in the vocabulary comes first (transformers sorts ascending and stably on CPU).
+      the earlier in the vocabulary comes first (in transformers as torch's unstable sort happens to leave them).
     - min-p: p ≥ min_p · max p.
 
     Rows of temperature 0 come back as they are.
@@ -49,7 +49,7 @@ def transformed(logits_BxV: jax.Array, transform: Transform, candidates: int = C
     k_B = jnp.where((transform.top_k_B <= 0) | greedy_B, V, jnp.minimum(transform.top_k_B, V))
     p_B = jnp.where(greedy_B, 1.0, transform.top_p_B)
     filtering = jnp.any((k_B < V) | (p_B < 1))
-    l_BxV = jax.lax.cond(filtering, lambda l: _truncated(l, k_B, p_B, min(candidates, V)), lambda l: l, l_BxV)
+    l_BxV = jax.lax.cond(filtering, lambda x: _truncated(x, k_B, p_B, min(candidates, V)), lambda x: x, l_BxV)
     ratio_BxV = jnp.exp(l_BxV - jnp.max(l_BxV, axis=1, keepdims=True))
     floor_B = jnp.where(greedy_B, 0.0, transform.min_p_B)
     return jnp.where(ratio_BxV < floor_B[:, None], -jnp.inf, l_BxV)
@@ -66,16 +66,14 @@ def _truncated(l_BxV: jax.Array, k_B: jax.Array, p_B: jax.Array, candidates: int
 
     if candidates < V:
         value_B, index_B = jax.lax.cond(jnp.any(short_B), searched, lambda _: (value_B, index_B), None)
-    before_BxV = (l_BxV == value_B[:, None]) & (jnp.arange(V) < index_B[:, None])
-    return jnp.where((l_BxV < value_B[:, None]) | before_BxV, -jnp.inf, l_BxV)
+    after_BxV = (l_BxV == value_B[:, None]) & (jnp.arange(V) > index_B[:, None])
+    return jnp.where((l_BxV < value_B[:, None]) | after_BxV, -jnp.inf, l_BxV)
 
 
 def _from_candidates(l_BxV, k_B, p_B, candidates: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logit and index of the least token that stays, and whether the candidates were too few to tell."""
     V = l_BxV.shape[1]
-    # Mirrored, since top_k puts the earlier of equal tokens first and top-p wants the later.
-    l_BxC, mirrored_BxC = jax.lax.top_k(l_BxV[:, ::-1], candidates)
-    index_BxC = V - 1 - mirrored_BxC
+    l_BxC, index_BxC = jax.lax.top_k(l_BxV, candidates)
     kth_B = jnp.take_along_axis(l_BxC, jnp.clip(k_B[:, None] - 1, 0, candidates - 1), 1)[:, 0]
     kth_B = jnp.where(k_B < V, kth_B, -jnp.inf)
     stays_BxV = l_BxV >= kth_B[:, None]
@@ -86,7 +84,7 @@ def _from_candidates(l_BxV, k_B, p_B, candidates: int) -> tuple[jax.Array, jax.A
     nucleus_B = jnp.sum((before_BxC < target_B[:, None]) & (weight_BxC > 0), axis=1)
     last_Bx1 = jnp.maximum(nucleus_B - 1, 0)[:, None]
     value_B = jnp.where(p_B < 1, jnp.take_along_axis(l_BxC, last_Bx1, 1)[:, 0], kth_B)
-    index_B = jnp.where(p_B < 1, jnp.take_along_axis(index_BxC, last_Bx1, 1)[:, 0], 0)
+    index_B = jnp.where(p_B < 1, jnp.take_along_axis(index_BxC, last_Bx1, 1)[:, 0], V - 1)
     short_B = (k_B < V) & (k_B > candidates)
     short_B |= (p_B < 1) & (nucleus_B == candidates) & (jnp.sum(stays_BxV, axis=1) > candidates)
     return value_B, index_B, short_B & (candidates < V)
@@ -108,18 +106,18 @@ def _from_search(l_BxV: jax.Array, k_B: jax.Array, p_B: jax.Array) -> tuple[jax.
     last_B = jnp.maximum(kth_B, pth_B)
     ties_BxV = order_BxV == last_B[:, None]
     weight_B = jnp.max(jnp.where(ties_BxV, weight_BxV, 0.0), axis=1)
-    # Of equal tokens, as many as begin below the target stay, from the end of the vocabulary.
+    # Of equal tokens, as many as begin below the target stay, from the beginning of the vocabulary.
     wanted_B = jnp.ceil((target_B - above(last_B)) / jnp.maximum(weight_B, jnp.finfo(jnp.float32).tiny))
     wanted_B = jnp.where(p_B < 1, jnp.maximum(wanted_B, 1), V)
     places_V = jnp.arange(V)
-    index_B = _least(lambda i_B: jnp.sum(ties_BxV & (places_V > i_B[:, None]), axis=1) < wanted_B, k_B)
+    index_B = _least(lambda i_B: jnp.sum(ties_BxV & (places_V <= i_B[:, None]), axis=1) >= wanted_B, k_B)
     value_B = jnp.max(jnp.where(ties_BxV, l_BxV, -jnp.inf), axis=1)
-    return value_B, jnp.maximum(index_B, 0)
+    return value_B, jnp.minimum(index_B, V - 1)
 
 
 def _ordered(x: jax.Array) -> jax.Array:
     """Integers in the order of float32 numbers; both zeros are one."""
-    bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.int32)
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.int32)
     return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
 
 

@@ -1,6 +1,7 @@
 """Continuous batching on the host: which sample is in which slot, refilled as soon as some have finished."""
 
 import collections
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +10,17 @@ import jax
 import numpy as np
 
 from lrm_align.errors import UserError
-from lrm_align.models import Cache, Model, partition
+from lrm_align.models import Model, partition
+from lrm_align.models.decoder import unstacked
 from lrm_align.sampling import programs
 from lrm_align.sampling.interventions import StepBoundary, StopString
 from lrm_align.sampling.request import Completion, Request
 from lrm_align.sampling.shape import EngineShape
 from lrm_align.sampling.table import SlotTable
+
+UNROLL_UP_TO = 1024  # positions of a slot
+
+_unstacked = jax.jit(unstacked)
 
 
 class _Ready(NamedTuple):
@@ -70,7 +76,9 @@ class Engine:
         if mesh is not None:
             ways = partition.ways(mesh, partition.spec(("batch",), model.rules)[0])
             if shape.slots % ways:
-                raise UserError(f"sampling: {shape.slots} slots are not divisible by the {ways} batch shards of the mesh")
+                raise UserError(
+                    f"sampling: {shape.slots} slots are not divisible by the {ways} batch shards of the mesh"
+                )
 
     def check(self, requests: Iterable[Request]) -> list[Request]:
         """The requests, each of which this engine can serve.
@@ -92,7 +100,9 @@ class Engine:
                     f"{self.shape.max_length} allows {longest}"
                 )
             if ids.min() < 0 or ids.max() >= self.vocab_size:
-                raise UserError(f"{where}: token ids {ids.min()}…{ids.max()} exceed the vocabulary of {self.vocab_size}")
+                raise UserError(
+                    f"{where}: token ids {ids.min()}…{ids.max()} exceed the vocabulary of {self.vocab_size}"
+                )
             for number in request.numbers:
                 if (request.prompt_id, number) in seen:
                     raise UserError(f"{where}: sample {number} is asked for twice")
@@ -100,9 +110,7 @@ class Engine:
             self._check_triggers(request, where)
         return requests
 
-    def run(
-        self, requests: Iterable[Request], watch: Callable[[int], None] | None = None
-    ) -> Iterator[Completion]:
+    def run(self, requests: Iterable[Request], watch: Callable[[int], None] | None = None) -> Iterator[Completion]:
         """Yields completions as they finish, in no particular order.
 
         Args:
@@ -116,7 +124,8 @@ class Engine:
 
     def _run(self, waiting: collections.deque[Request], watch: Callable[[int], None] | None) -> Iterator[Completion]:
         shape = self.shape
-        cache = self._on_mesh(programs.new_cache, self.model, shape.slots, shape.max_length)
+        model, params = self._decoder()
+        cache = self._on_mesh(programs.new_cache, model, shape.slots, shape.max_length)
         table = SlotTable(shape, self.stop_ids)
         ready: collections.deque[_Ready] = collections.deque()
         key, stop_ids = jax.random.key(self.seed), np.asarray(self.stop_ids or (programs.UNUSED,), np.int32)
@@ -132,8 +141,8 @@ class Engine:
             idle = shape.idle if ready or waiting else shape.slots
             cache, decoded = self._on_mesh(
                 programs.decode,
-                self.model,
-                self.params,
+                model,
+                params,
                 cache,
                 table.slots(),
                 key,
@@ -165,7 +174,9 @@ class Engine:
             for number in request.numbers:
                 yield _Ready(request, number, block, row)
 
-    def _insert(self, cache: Cache, ready: collections.deque[_Ready], free: list[int], table: SlotTable) -> Cache:
+    def _insert(
+        self, cache: programs.AnyCache, ready: collections.deque[_Ready], free: list[int], table: SlotTable
+    ) -> programs.AnyCache:
         """Puts samples of one block into free slots."""
         block = ready[0].block
         rows = np.zeros(self.shape.rows, np.int32)
@@ -177,6 +188,16 @@ class Engine:
             rows[w], slots[w] = entry.row, slot
             table.start(slot, entry.request, entry.sample, _hash32(entry.request.prompt_id))
         return self._on_mesh(programs.insert, cache, *block, rows, slots)
+
+    def _decoder(self) -> tuple[Model, Any]:
+        """The model and parameters that decode: on a CPU with unrolled layers, which takes half the time a token.
+
+        It reads a slot's whole cache for each token, and holds the weights twice while it runs: not for long slots, nor
+        for accelerators.
+        """
+        if self.mesh is not None or partition.platform() != "cpu" or self.shape.max_length > UNROLL_UP_TO:
+            return self.model, self.params
+        return dataclasses.replace(self.model, scan=False), _unstacked(self.params)
 
     def _on_mesh(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self.mesh is None:
@@ -204,4 +225,3 @@ class Engine:
 def _hash32(text: str) -> int:
     """A hash that is the same in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
-

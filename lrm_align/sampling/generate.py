@@ -1,8 +1,9 @@
-"""Resumable generation: requests to shards of traces. Killed at any moment and started again, it ends with the same set."""
+"""Resumable generation: requests to shards. Killed at any moment and started again, it ends with the same traces."""
 
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 from etils import epath
 
 from lrm_align.sampling.engine import Engine
@@ -41,8 +42,8 @@ def generate(
       All shards of the directory.
 
     Raises:
-      UserError: before the first sample: a prompt that does not fit, a foreign or damaged shard, traces in the directory
-        that were not asked for.
+      UserError: before the first sample: a prompt that does not fit, a foreign or damaged shard, traces there that were
+        not asked for.
     """
     requests = engine.check(requests)
     writer = ShardWriter(directory, recipe_hash, flush_every)
@@ -71,7 +72,7 @@ def to_trace(engine: Engine, completion: Completion, policy: int = 0) -> Trace:
     if request.intervention is not None:
         sampling["intervention"] = type(request.intervention).__name__
     return Trace(
-        prompt_ids=request.prompt_ids,
+        prompt_ids=np.asarray(request.prompt_ids),
         completion_ids=completion.ids,
         source=completion.source,
         sampler_logp=completion.sampler_logp,

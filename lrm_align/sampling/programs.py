@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lrm_align.models import Cache, Model, partition
+from lrm_align.models import Model, partition
+from lrm_align.models.cache import Cache, LayerCaches
 from lrm_align.models.decoder import head_logits
 from lrm_align.sampling.distribution import Transform, draw
 
@@ -19,6 +20,7 @@ ANY = -1  # in a stop string: the string is shorter than the array
 
 RUNNING, STOP, LENGTH, BOUNDARY, STRING, COUNT = range(6)
 
+AnyCache = Cache | LayerCaches
 _CACHE_AXES = (None, "batch", None, "kv_heads", None)
 
 
@@ -26,8 +28,8 @@ class Slots(NamedTuple):
     """What the device must know of each slot.
 
     `token_B` is the last token of the slot's text, not yet in the cache, and `position_B` its position. A sampled token
-    at the end of one of `strings_BxPxW` (right-aligned) or out of `boundary_BxA` stops the slot, as does a sampled token
-    that leaves at most `pause_B` to go. `prompt_B` (a hash), `sample_B` and `draws_B` choose the noise of a token.
+    at the end of one of `strings_BxPxW` (right-aligned) or out of `boundary_BxA` stops the slot, as does one that
+    leaves at most `pause_B` to go. `prompt_B` (a hash), `sample_B` and `draws_B` choose the noise of a token.
     """
 
     token_B: Any
@@ -55,7 +57,7 @@ class Decoded(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def new_cache(model: Model, slots: int, length: int) -> Cache:
+def new_cache(model: Model, slots: int, length: int) -> AnyCache:
     """An empty cache, split over the mesh in context."""
     return _constrained(model.init_cache(slots, length))
 
@@ -68,29 +70,26 @@ def read_prompts(model: Model, params: Any, tokens_BxT: jax.Array, lengths_B: ja
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def insert(cache: Cache, k_LxBxTxKxH: jax.Array, v_LxBxTxKxH: jax.Array, rows_W: jax.Array, slots_W: jax.Array) -> Cache:
+def insert(
+    cache: AnyCache, k_LxBxTxKxH: jax.Array, v_LxBxTxKxH: jax.Array, rows_W: jax.Array, slots_W: jax.Array
+) -> AnyCache:
     """Copies row rows_W[w] into slot slots_W[w]; a slot beyond the last is skipped."""
-    T = k_LxBxTxKxH.shape[2]
-
-    def put(cache_LxBxCxKxH, read_LxBxTxKxH):
-        picked = jnp.take(read_LxBxTxKxH, rows_W, axis=1).astype(cache_LxBxCxKxH.dtype)
-        return cache_LxBxCxKxH.at[:, slots_W, :T].set(picked, mode="drop")
-
-    return _constrained(Cache(put(cache.k_LxBxCxKxH, k_LxBxTxKxH), put(cache.v_LxBxCxKxH, v_LxBxTxKxH)))
+    picked = (jnp.take(read, rows_W, axis=1) for read in (k_LxBxTxKxH, v_LxBxTxKxH))
+    return _constrained(cache.put(*picked, slots_W))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "vocab_size"), donate_argnums=2)
 def decode(
     model: Model,
     params: Any,
-    cache: Cache,
+    cache: AnyCache,
     slots: Slots,
     key: jax.Array,
     forced_SxB: jax.Array,
     stop_ids_A: jax.Array,
     idle: jax.Array,
     vocab_size: int,
-) -> tuple[Cache, Decoded]:
+) -> tuple[AnyCache, Decoded]:
     """Decodes up to S tokens a slot, and returns early when `idle` slots stand still.
 
     Args:
@@ -168,5 +167,7 @@ def _reason(slots: Slots, token_B, recent_BxW, remaining_B, sampled_B, stop_ids_
     return jnp.select(conditions, [jnp.full_like(token_B, value) for value in values], RUNNING)
 
 
-def _constrained(cache: Cache) -> Cache:
+def _constrained(cache: AnyCache) -> AnyCache:
+    if isinstance(cache, LayerCaches):
+        return cache  # never on a mesh
     return Cache(*(partition.constrain(array, _CACHE_AXES) for array in cache))

@@ -13,7 +13,7 @@ class EngineShape:
     Attributes:
       slots: completions decoded at a time.
       max_length: positions of a slot: prompt and completion.
-      prompt_buckets: lengths that prompts are padded to, ascending; one program each. Empty takes powers of two from 32.
+      prompt_buckets: lengths that prompts are padded to, ascending, a program each; empty: powers of two from 32.
       steps_per_call: most tokens a slot decodes between two looks of the host.
       prefill_rows: prompts that are read at a time; 0 takes an eighth of the slots.
       refill_at: idle slots at which the device returns to the host while prompts wait; 0 takes an eighth of the slots.

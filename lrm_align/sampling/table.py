@@ -13,6 +13,7 @@ from lrm_align.sampling.interventions import (
     Action,
     Continue,
     Inject,
+    Intervention,
     Moment,
     Rewind,
     Start,
@@ -67,7 +68,9 @@ class SlotTable:
             running_B=np.zeros(B, bool),
             prompt_B=np.zeros(B, np.uint32),
             sample_B=zeros_B.copy(),
-            transform=Transform(np.ones(B, np.float32), zeros_B.copy(), np.ones(B, np.float32), np.zeros(B, np.float32)),
+            transform=Transform(
+                np.ones(B, np.float32), zeros_B.copy(), np.ones(B, np.float32), np.zeros(B, np.float32)
+            ),
             recent_BxW=np.full((B, W), programs.UNUSED, np.int32),
             boundary_BxA=np.full((B, shape.boundary_ids), programs.UNUSED, np.int32),
             strings_BxPxW=np.full((B, shape.stop_strings, W), programs.UNUSED, np.int32),
@@ -97,9 +100,10 @@ class SlotTable:
         ask_at = request.intervention.ask_at if request.intervention is not None else ()
         boundary = [token for trigger in ask_at if isinstance(trigger, StepBoundary) for token in trigger.ids]
         s.boundary_BxA[slot, : len(boundary)] = boundary
-        for p, trigger in enumerate(t for t in ask_at if isinstance(t, StopString)):
+        strings = [trigger.ids for trigger in ask_at if isinstance(trigger, StopString)]
+        for p, ids in enumerate(strings):
             s.strings_BxPxW[slot, p] = programs.ANY
-            s.strings_BxPxW[slot, p, -len(trigger.ids) :] = trigger.ids
+            s.strings_BxPxW[slot, p, -len(ids) :] = ids
         for trigger in ask_at:
             if isinstance(trigger, Start) and live.stop_reason is None:
                 self._ask(slot, trigger)
@@ -121,8 +125,7 @@ class SlotTable:
     def advance(self, decoded: programs.Decoded) -> int:
         """Takes in what a call decoded, and asks the interventions whose moment has come; returns the tokens."""
         for slot in np.flatnonzero(decoded.count_B).tolist():
-            live, count, start = self._live[slot], int(decoded.count_B[slot]), int(self._length_B[slot])
-            assert live is not None
+            live, count, start = self._taken(slot), int(decoded.count_B[slot]), int(self._length_B[slot])
             end = start + count
             self._ids_BxM[slot, start:end] = decoded.tokens_SxB[:count, slot]
             self._sampler_logp_BxM[slot, start:end] = decoded.sampler_logp_SxB[:count, slot]
@@ -159,10 +162,22 @@ class SlotTable:
         arrays = (self._ids_BxM, self._source_BxM, self._sampler_logp_BxM, self._model_logp_BxM)
         return tuple(array[slot, :length] for array in arrays)
 
-    def _trigger(self, slot: int, reason: int) -> Trigger:
+    def _taken(self, slot: int) -> _Live:
         live = self._live[slot]
+        if live is None:
+            raise AssertionError(f"slot {slot} is free")
+        return live
+
+    def _intervention(self, slot: int) -> Intervention:
+        intervention = self._taken(slot).request.intervention
+        if intervention is None:
+            raise AssertionError(f"slot {slot} has no intervention to ask")
+        return intervention
+
+    def _trigger(self, slot: int, reason: int) -> Trigger:
+        live = self._taken(slot)
         ids = self._ids_BxM[slot, : self._length_B[slot]].tolist()
-        for trigger in live.request.intervention.ask_at:
+        for trigger in self._intervention(slot).ask_at:
             match trigger:
                 case TokenCount(count) if reason == programs.COUNT and live.limit - count == self._slots.pause_B[slot]:
                     return trigger
@@ -173,12 +188,15 @@ class SlotTable:
         raise AssertionError(f"slot {slot} paused for reason {reason}, which no trigger asked for")
 
     def _ask(self, slot: int, trigger: Trigger) -> None:
-        live = self._live[slot]
-        moment = Moment(live.request.prompt_id, live.sample, live.prompt_ids, *self._columns(slot), trigger)
-        self._act(slot, live.request.intervention.on_tokens(moment, live.state))
+        live = self._taken(slot)
+        ids, source, sampler_logp, model_logp = self._columns(slot)
+        moment = Moment(
+            live.request.prompt_id, live.sample, live.prompt_ids, ids, source, sampler_logp, model_logp, trigger
+        )
+        self._act(slot, self._intervention(slot).on_tokens(moment, live.state))
 
     def _act(self, slot: int, action: Action) -> None:
-        live, length = self._live[slot], int(self._length_B[slot])
+        live, length = self._taken(slot), int(self._length_B[slot])
         match action:
             case Continue():
                 # The moment may have been the end: the device asks first.
@@ -201,7 +219,7 @@ class SlotTable:
 
     def _settle(self, slot: int) -> None:
         """Brings the device's view of a slot up to date with its text."""
-        live, length, s = self._live[slot], int(self._length_B[slot]), self._slots
+        live, length, s = self._taken(slot), int(self._length_B[slot]), self._slots
         remaining = live.limit - length
         if live.stop_reason is None and remaining <= 0:
             live.stop_reason = "length"

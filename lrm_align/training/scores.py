@@ -63,10 +63,10 @@ def batch_scores(
         reference = jax.lax.stop_gradient(reference)
         pair = (model.hidden(reference, *layout), model.head(reference))
     if REFERENCE_LOGP in needs:
-        precomputed = batch.ref_logp_BxT
-        if precomputed is None and pair is not None:
-            precomputed = sequence_scores(*pair, *rows, needs=("logp",), **options)["logp"]
-        scores[REFERENCE_LOGP] = jax.lax.stop_gradient(precomputed)
+        reference_logp: Any = batch.ref_logp_BxT
+        if reference_logp is None and pair is not None:
+            reference_logp = sequence_scores(*pair, *rows, needs=("logp",), **options)["logp"]
+        scores[REFERENCE_LOGP] = jax.lax.stop_gradient(reference_logp)
     own = needs & (POLICY | DIVERGENCES)
     if own:
         hidden = model.hidden(params, *layout)

@@ -16,7 +16,7 @@ from lrm_align.training.tuning import INIT_STREAM, Tuning
 
 # A layer's weights are gathered whole while the layer before it computes, instead of piece by piece inside each
 # product: half the loops to compile, and no copies of the pieces.
-TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+TPU_OPTIONS: dict[str, str | bool] = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
 def state_shardings(state: State, transform: optax.GradientTransformation, mesh: Mesh, rules: partition.Rules) -> State:

@@ -19,10 +19,10 @@ class State(NamedTuple):
       key: the run's PRNG key; it never changes, randomness comes from folding in the step.
     """
 
-    step: jax.Array
+    step: Any
     trainable: Any
     optimizer: Any
-    key: jax.Array
+    key: Any
 
 
 def init_state(key: jax.Array, params: Any, tuning: Tuning, transform: optax.GradientTransformation) -> State:

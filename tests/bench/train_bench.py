@@ -117,10 +117,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packed", action="store_true")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument(
-        "--chunk", type=int, default=128, help="positions of a row whose logits are in memory at a time"
-    )
-    parser.add_argument("--remat", default="none")
+    parser.add_argument("--chunk", type=int, default=64, help="positions of a row whose logits are in memory at a time")
+    parser.add_argument("--remat", default="attention", help="saves little, and computes little again")
     parser.add_argument("--peer_python", action="append", default=[])
     parser.add_argument("--peer_script", action="append", default=[])
     arguments = parser.parse_args()

@@ -74,10 +74,12 @@ def test_real_prompts_and_tokenizers(real, tmp_path):
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["config"]["sample"]["steering"] == "prefix"
     assert sum(kept.values()) + sum(dropped.values()) == 17, "one prompt of 18 is in the evaluation set"
-    assert 0 < sum(kept.values()) and set(dropped) <= {"harmful: thinking not closed", "benign: thinking not closed"}
+    assert sum(kept.values()) > 0 and set(dropped) <= {"harmful: thinking not closed", "benign: thinking not closed"}
     assert report["before"]["attack_success_rate"] == 0.0, "this guard calls everything safe"
     (exported,) = tmp_path.glob("export-*/model")
-    assert (exported / "chat_template.jinja").exists() or "chat_template" in (exported / "tokenizer_config.json").read_text()
+    assert (exported / "chat_template.jinja").exists() or "chat_template" in (
+        exported / "tokenizer_config.json"
+    ).read_text()
     assert json.loads((exported / "config.json").read_text())["x_of_ours"] == 7
     model, _ = hf.load(exported)
     assert model.config.family == "qwen3"

@@ -1,4 +1,4 @@
-"""Tiny Hugging Face directories whose text is noise with the right control tokens in it, so that whole runs go through."""
+"""Tiny Hugging Face directories that speak noise with the right control tokens in it: whole runs go through."""
 
 import json
 import pathlib
@@ -41,9 +41,11 @@ def directory(path: pathlib.Path, family: str, tokenizer, favoured: dict[int, fl
     # By NumPy: compiling an initialisation costs more than the whole model here.
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = jax.tree_util.tree_map_with_path(
-        lambda path, a: np.ones(a.shape, np.float32)
-        if path[-1].key.endswith("norm")
-        else rng.normal(0, 0.02, a.shape).astype(np.float32),
+        lambda path, a: (
+            np.ones(a.shape, np.float32)
+            if path[-1].key.endswith("norm")
+            else rng.normal(0, 0.02, a.shape).astype(np.float32)
+        ),
         shapes,
     )
     # A constant direction in the residual stream carries the bias of the head.
@@ -69,7 +71,7 @@ def reasoner(path: pathlib.Path, tokenizer) -> str:
     """A student: words, sometimes `</think>`, sometimes the end of the turn."""
     ids = tokenizer.convert_tokens_to_ids
     words = tokenizer("abc def ghi", add_special_tokens=False).input_ids
-    favoured = {token: 2.0 for token in words}
+    favoured = dict.fromkeys(words, 2.0)
     return directory(path, "qwen3", tokenizer, {**favoured, ids("</think>"): 2.0, tokenizer.eos_token_id: 1.0})
 
 

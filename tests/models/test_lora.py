@@ -22,7 +22,9 @@ def trained(params, targets=lora.ALL_KERNELS, rank=3):
 def test_fresh_adapters_change_nothing_and_merged_is_attached(family):
     model, params = tiny(family)
     fresh = lora.attach(params, lora.init(jax.random.key(0), params, rank=3), scale=2.0)
-    np.testing.assert_array_equal(logits(model, fresh, TOKENS_BxT), logits(model, params, TOKENS_BxT))
+    # Zero is added exactly; XLA may fuse the two programs differently, to the last bit of a sum.
+    plain = logits(model, params, TOKENS_BxT)
+    np.testing.assert_allclose(logits(model, fresh, TOKENS_BxT), plain, rtol=0, atol=1e-5)
     attached = lora.attach(params, trained(params), scale=2.0)
     merged = jax.jit(lora.merge)(attached)
     assert jax.tree.structure(merged) == jax.tree.structure(params)

@@ -9,7 +9,7 @@ from lrm_align.errors import UserError
 from lrm_align.recipes import filtering, rewriting
 from lrm_align.recipes.filtering import KEEP, NOT_ALL_SAFE, NOT_CHOSEN, NOT_CLOSED, UNDECIDED, UNSAFE, Verdict
 from lrm_align.scoring import Score
-from lrm_align.traces import Trace, TokenStore, find_shards, list_shards, write_shard
+from lrm_align.traces import TokenStore, Trace, find_shards, list_shards, write_shard
 from tests.tokenizer_families import small
 
 

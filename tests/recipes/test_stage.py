@@ -58,7 +58,7 @@ def test_named_stages_bring_what_they_depend_on(tmp_path):
 
 
 def test_an_unknown_stage_is_named(tmp_path):
-    with pytest.raises(UserError, match="trian.*sample, train, measure"):
+    with pytest.raises(UserError, match=r"trian.*sample, train, measure"):
         run(tmp_path, names=["trian"])
 
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from tokenizer_families import small
 
 from lrm_align.traces import Trace, write_shard
 from lrm_align.traces.__main__ import main
 from lrm_align.traces.show import bracketed, coloured, escaped, header
+from tests.tokenizer_families import small
 
 NAN = float("nan")
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 [bold]markup[/bold] :smile: \x9b2J \u202egnp.exe\u2028 \ud800 \r\b end\n"
