@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
-from lrm_align.models import Cache, Model
+from lrm_align.models import Model
 from lrm_align.models.decoder import head_logits
 
 SLOTS = 128
@@ -23,8 +23,7 @@ PROMPT_LENGTH = 112
 def _decode(model: Model, params, tokens_BxT, lengths_B, key, new_tokens, temperature, words, stops):
     B, T = tokens_BxT.shape
     hidden, k, v = model.prefill(params, tokens_BxT, lengths_B)
-    cache = model.init_cache(B, T + new_tokens)
-    cache = Cache(cache.k_LxBxCxKxH.at[:, :, :T].set(k), cache.v_LxBxCxKxH.at[:, :, :T].set(v))
+    cache = model.init_cache(B, T + new_tokens).put(k, v, jnp.arange(B))
     last_BxD = jnp.take_along_axis(hidden, (lengths_B - 1)[:, None, None], 1)[:, 0]
 
     def draw(hidden_BxD, step):

@@ -114,8 +114,10 @@ class Model:
         c = self.config
         cos, sin = rope.angles(c.rope, c.head_dim, positions_B[:, None])
         x = self.embed(params, tokens_B)[:, None]
-        decode_layers = self._decode_scanned if isinstance(cache, Cache) else self._decode_unrolled
-        x, cache = decode_layers(params, cache, x, positions_B, cos, sin)
+        if isinstance(cache, Cache):
+            x, cache = self._decode_scanned(params, cache, x, positions_B, cos, sin)
+        else:
+            x, cache = self._decode_unrolled(params, cache, x, positions_B, cos, sin)
         return rms_norm(x[:, 0], params["final_norm"], c.norm_eps), cache
 
     def _decode_scanned(self, params, cache: Cache, x_Bx1xD, positions_B, cos, sin):

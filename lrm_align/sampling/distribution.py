@@ -46,6 +46,8 @@ def transformed(logits_BxV: jax.Array, transform: Transform, candidates: int = C
     V = logits_BxV.shape[1]
     greedy_B = transform.temperature_B == 0
     l_BxV = logits_BxV / jnp.where(greedy_B, 1.0, transform.temperature_B)[:, None]
+    # One zero: top_k ranks 0.0 above -0.0, and ties go by the place in the vocabulary.
+    l_BxV = jnp.where(l_BxV == 0, 0.0, l_BxV)
     k_B = jnp.where((transform.top_k_B <= 0) | greedy_B, V, jnp.minimum(transform.top_k_B, V))
     p_B = jnp.where(greedy_B, 1.0, transform.top_p_B)
     filtering = jnp.any((k_B < V) | (p_B < 1))

@@ -74,8 +74,8 @@ def insert(
     cache: AnyCache, k_LxBxTxKxH: jax.Array, v_LxBxTxKxH: jax.Array, rows_W: jax.Array, slots_W: jax.Array
 ) -> AnyCache:
     """Copies row rows_W[w] into slot slots_W[w]; a slot beyond the last is skipped."""
-    picked = (jnp.take(read, rows_W, axis=1) for read in (k_LxBxTxKxH, v_LxBxTxKxH))
-    return _constrained(cache.put(*picked, slots_W))
+    k_LxWxTxKxH, v_LxWxTxKxH = (jnp.take(read, rows_W, axis=1) for read in (k_LxBxTxKxH, v_LxBxTxKxH))
+    return _constrained(cache.put(k_LxWxTxKxH, v_LxWxTxKxH, slots_W))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "vocab_size"), donate_argnums=2)
