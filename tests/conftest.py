@@ -6,8 +6,13 @@ import pathlib
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import hypothesis
 import jax
 import pytest
+
+# An example that compiles something takes seconds; how long is no property of the code.
+hypothesis.settings.register_profile("default_without_deadline", deadline=None)
+hypothesis.settings.load_profile("default_without_deadline")
 
 jax.config.update("jax_num_cpu_devices", 8)
 

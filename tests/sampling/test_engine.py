@@ -9,9 +9,10 @@ import pytest
 from jax.sharding import AxisType
 
 from lrm_align.errors import UserError
-from lrm_align.models import lora, partition
+from lrm_align.models import attention, lora, partition
 from lrm_align.provenance import Source
 from lrm_align.sampling import Engine, EngineShape, Request, SamplingParams, programs
+from lrm_align.sampling import engine as engine_module
 from lrm_align.sampling.distribution import Transform, transformed
 from tests import families
 from tests.sampling.engines import PARAMS, SHAPE, STOPS, assert_bitwise, engine, requests, run, tiny
@@ -61,6 +62,22 @@ def test_a_sample_does_not_depend_on_neighbours_or_order():
     assert len({tuple(together["prompt 4", n].ids) for n in range(3)}) == 3
     other_seed = run(engine(seed=1), asked)
     assert any(together[key].ids.tolist() != other_seed[key].ids.tolist() for key in together)
+
+
+def test_both_layouts_of_the_cache_agree(monkeypatch):
+    """Scanned and unrolled decoding; the scanned one reads its cache in chunks, here with a last one that overlaps."""
+    asked = requests(4, 2)
+    unrolled = run(engine(), asked)
+    monkeypatch.setattr(engine_module, "UNROLL_UP_TO", 0)
+    monkeypatch.setattr(attention, "CHUNK", 9)
+    neighbour = Request("long", np.full(16, 7), 1, dataclasses.replace(PARAMS, max_new_tokens=24))
+    shape = dataclasses.replace(SHAPE, max_length=41)
+    scanned = run(engine(shape), asked)
+    with_neighbour = run(engine(shape), [neighbour, *asked[::-1]])
+    for key, completion in scanned.items():
+        assert_bitwise(completion, with_neighbour[key])
+        assert completion.ids.tolist() == unrolled[key].ids.tolist()
+        np.testing.assert_allclose(completion.model_logp, unrolled[key].model_logp, atol=1e-5)
 
 
 def test_across_shapes_log_probabilities_agree():
