@@ -73,13 +73,16 @@ def test_padding_does_not_reach_the_traces():
 
 
 def test_saved_context_spares_the_second_forward_pass(capsys):
+    """JAX 0.10 shows it among the saved residuals, the output and its log-sum-exp; 0.12 in the gradient's kernels."""
     q, k, v, segments = packed(1, 24, 2, 1, 16)
-    kept = {}
+    kept, kernels = {}, {}
     for policy in ("full", "context"):
         layer = remat.rematerialised(lambda q: jnp.sin(splash.attention(q, k, v, segments)), policy)
         jax.ad_checkpoint.print_saved_residuals(layer, q)
-        kept[policy] = capsys.readouterr().out.splitlines()
-    assert len(kept["context"]) - len(kept["full"]) == 2  # the kernel's output and its log-sum-exp, and neither twice
+        kept[policy] = len(capsys.readouterr().out.splitlines())
+        gradient = jax.make_jaxpr(jax.grad(lambda q, layer=layer: layer(q).sum()))(q)
+        kernels[policy] = str(gradient).count("pallas_call[")
+    assert kept["context"] - kept["full"] == 2 or kernels["context"] < kernels["full"]
 
 
 def test_the_kernel_follows_the_mesh_not_the_host():
