@@ -5,6 +5,8 @@ import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The suite compiles many small programs and runs each a few times: code that is quick to make, not quick to run.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import hypothesis
 import jax
@@ -20,6 +22,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Neither tests nor documented examples: builders that tests share, and scripts that are run by hand.
 collect_ignore = ["families.py", "tokenizer_families.py", "torch_reference.py", "bench", "golden"]
 collect_ignore_glob = ["*/tiny.py"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compilation_cache(tmp_path_factory):
+    """Compiled programs are kept on disk for the session: many tests run the same few."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")

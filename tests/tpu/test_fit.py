@@ -91,13 +91,14 @@ def test_every_preset_of_the_table_has_its_shape():
 
 
 def test_the_table_tells_fits_from_refusals():
-    facts = {"peak_hbm_gib": 10.5, "hbm_gib": 31.25, "compile_s": 40.2, "model_flops": 3.1e15, "memory_gib": {}}
+    facts = {"peak_hbm_gib": 10.5, "hbm_gib": 31.25, "compile_s": 40.2, "model_flops": 3.1e15, "memory_gib": {}, "effort": "little"}
     results = {
         "a on v6e:4x4": {"fits": True, **facts},
         "a on v5e:4x4": {"fits": False, **facts, "peak_hbm_gib": 17.5, "hbm_gib": 15.75},
+        "a on v5p:2x2x1": {"fits": True, **facts, "effort": "full"},
     }
     text = table.render(["a"], ["v6e:4x4", "v5e:4x4", "v5p:2x2x1"], results)
-    assert "| a | 10.5 (40 s) | **17.5 of 15.8** | – |" in text
+    assert "| a | 10.5 (40 s) | **17.5 of 15.8** | 10.5* (40 s) |" in text
 
 
 @pytest.mark.slow
