@@ -66,7 +66,12 @@ def get_config(preset: str = "lora") -> ConfigDict:
         "sharded": False,  # rules need no mesh
         "threshold": 0.5,  # unsafe from here on
     }
-    config.filter = {"whole_groups": False, "strip_thinking": False}
+    config.filter = {
+        "factory": "lrm_align.recipes.filtering:closed_and_safe",  # the rule that says which traces stay
+        "args": {},
+        "whole_groups": False,
+        "strip_thinking": False,
+    }
     config.train = {
         "objective": "lrm_align.recipes.thinksafe:objective",
         "objective_args": {"kl": 0.0},

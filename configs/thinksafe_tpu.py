@@ -78,7 +78,12 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         "sharded": True,  # over the run's mesh
         "threshold": 0.5,  # code: safe if log p(safe) >= log p(unsafe)
     }
-    config.filter = {"whole_groups": False, "strip_thinking": False}
+    config.filter = {
+        "factory": "lrm_align.recipes.filtering:closed_and_safe",  # code: closed thinking, then the guard
+        "args": {},
+        "whole_groups": False,
+        "strip_thinking": False,
+    }
     config.train = {
         "objective": "lrm_align.recipes.thinksafe:objective",
         "objective_args": {"kl": 0.0},  # 1.0 is ThinkSafe + KL (section 5.3)

@@ -7,6 +7,7 @@ Array names carry their shape as a suffix (`logp_BxT`). The letters, everywhere 
     N query heads (models), samples of a group (advantages)
     K key-value heads (models), reward parts (advantages)
     G groups                 C cache positions         R rank of an adapter         W words, pieces or choices
+    M modes: what a sample did (advantages)
 """
 
 __version__ = "0.1.0"

@@ -23,6 +23,7 @@ class Batch:
       ref_logp_BxT: precomputed log-probabilities of the reference.
       sampler_logp_BxT: log-probabilities recorded by the sampler.
       pair_BxS: preference pairs: chosen 2k, rejected 2k + 1, -1 unpaired.
+      truncated_BxS: float32, 1 where a trace's completion hit the limit of its length.
       tag_names: the names that `tag_BxS` indexes; static.
     """
 
@@ -36,6 +37,7 @@ class Batch:
     ref_logp_BxT: Array | None = None
     sampler_logp_BxT: Array | None = None
     pair_BxS: Array | None = None
+    truncated_BxS: Array | None = None
     tag_names: tuple[str, ...] = ()
 
     def replace(self, **changes: Any) -> "Batch":

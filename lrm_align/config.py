@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -129,8 +130,25 @@ def resolve(path: str) -> Any:
 
 
 def build(path: str, arguments: Mapping[str, Any], *positional: Any) -> Any:
-    """Calls the factory behind an import path with plain keyword arguments."""
-    return resolve(path)(*positional, **plain(arguments))
+    """Calls the factory behind an import path with plain keyword arguments.
+
+    >>> build("fractions:Fraction", {"denominator": 3}, 2)
+    Fraction(2, 3)
+
+    Raises:
+      UserError: no such module or name, no function, or arguments that it does not take.
+    """
+    factory, keywords = resolve(path), plain(arguments)
+    if not callable(factory):
+        raise UserError(
+            f"{path!r} is a {type(factory).__name__}; a config names a factory: a function that returns one"
+        )
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(*positional, **keywords)
+    except TypeError as error:
+        raise UserError(f"{path!r} is not to be called so: {error}; its arguments are {signature}") from None
+    return factory(*positional, **keywords)
 
 
 def plain(value: Any) -> Any:

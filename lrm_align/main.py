@@ -145,7 +145,7 @@ def describe(recipe: Recipe, config: ConfigDict, workdir: epath.Path) -> None:
     for planned in stages_.plan(recipe.stages, workdir):
         state = "finished" if planned.finished is not None else "to run"
         after = f" after {', '.join(planned.stage.depends)}" if planned.stage.depends else ""
-        print(f"  {planned.stage.name:10}{state:10}{planned.directory.name}{after}")
+        print(f"  {planned.stage.name:12}{state:10}{planned.directory.name}{after}")
 
 
 if __name__ == "__main__":

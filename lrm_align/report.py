@@ -34,13 +34,24 @@ def rates(part: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in part.items() if isinstance(value, float) and name.endswith(_RATES)}
 
 
-_RATES = ("_rate", "_accuracy")
+_RATES = ("_rate", "_accuracy", "_rate_risky", "_rate_general")
+_PARTS = ("before", "after_sft", "after")  # of a report; the second belongs to methods of two stages
+# Rates of the untrained model alone, and what the page calls them.
+_ALONE = {
+    "steered_attack_success_rate": "attack success when steered",
+    "risk_identification_rate": "risks named in its own reasoning, of successful attacks",
+}
 
 
-def rows(report: Report) -> list[tuple[str, str, str, str]]:
-    """(name, before, after, n) of every rate that was measured before or after."""
-    before, after = report.get("before", {}), report.get("after", {})
-    counts = {**before.get("counts", {}), **after.get("counts", {})}
+def parts(report: Report) -> list[str]:
+    """The measurements that a table has a column for: before, after, and after the first stage if there is one."""
+    return [name for name in _PARTS if name in report or name != "after_sft"]
+
+
+def rows(report: Report) -> list[tuple[str, ...]]:
+    """(name, a cell for each of `parts`, n) of every rate that was measured."""
+    measured = {name: report.get(name, {}) for name in parts(report)}
+    counts = {name: count for part in measured.values() for name, count in part.get("counts", {}).items()}
     spread = report.get("spread", {})
 
     def shown(half: str, part: Mapping[str, Any], name: str) -> str:
@@ -52,16 +63,17 @@ def rows(report: Report) -> list[tuple[str, str, str, str]]:
         low, high = wilson(part[name], counts.get(name, 0))
         return f"{text} [{100 * low:.1f}, {100 * high:.1f}]" if name in counts else text
 
-    names = [*rates(before), *(name for name in rates(after) if name not in before)]
+    names = dict.fromkeys(name for part in measured.values() for name in rates(part))
     return [
-        (name, shown("before", before, name), shown("after", after, name), str(counts.get(name, "-"))) for name in names
+        (name, *(shown(half, part, name) for half, part in measured.items()), str(counts.get(name, "-")))
+        for name in names
     ]
 
 
 def combine(reports: Sequence[Report]) -> Report:
-    """One report of several seeds: means in `before` and `after`, sample deviations in `spread`."""
+    """One report of several seeds: means in each of `parts`, sample deviations in `spread`."""
     combined: Report = {**reports[0], "seeds": list(reports), "spread": {}}
-    for half in ("before", "after"):
+    for half in _PARTS:
         if any(half not in report for report in reports):
             continue
         names = rates(reports[0][half])
@@ -71,9 +83,9 @@ def combine(reports: Sequence[Report]) -> Report:
             name: sum(report[half]["counts"][name] for report in reports) for name in reports[0][half]["counts"]
         }
         combined["spread"][half] = {name: spread for name, (_, spread) in statistics.items()}
-    steered = "steered_attack_success_rate"
-    if steered in reports[0]:
-        combined[steered], combined["spread"][steered] = mean_and_spread([report[steered] for report in reports])
+    for name in _ALONE:
+        if name in reports[0]:
+            combined[name], combined["spread"][name] = mean_and_spread([report[name] for report in reports])
     if "traces" in reports[0]:
         combined["traces"] = {
             what: dict(sum((collections.Counter(report["traces"][what]) for report in reports), collections.Counter()))
@@ -84,19 +96,24 @@ def combine(reports: Sequence[Report]) -> Report:
 
 def show(report: Report, console: rich.console.Console | None = None) -> None:
     """Prints the table of before and after, and what became of the traces."""
-    console = console or rich.console.Console(width=None if sys.stdout.isatty() else 100)
+    width = 50 + 25 * len(parts(report))
+    console = console or rich.console.Console(width=None if sys.stdout.isatty() else width)
     interval = "mean ± deviation over seeds" if "seeds" in report else "95 % interval"
     table = rich.table.Table(title=f"{report['title']} ({interval})", box=rich.box.SIMPLE, title_justify="left")
     table.add_column("")
-    for heading in ("before", "after", "n"):
-        table.add_column(heading, justify="right")
+    for heading in (*parts(report), "n"):
+        table.add_column(heading.replace("_", " "), justify="right")
     for row in rows(report):
         table.add_row(*row)
-    console.print(table)
-    if "steered_attack_success_rate" in report:
-        console.print(f"attack success when steered: {100 * report['steered_attack_success_rate']:.1f} %")
+    if table.row_count:
+        console.print(table)
+    for name, title in _ALONE.items():
+        if name in report:
+            console.print(f"{title}: {100 * report[name]:.1f} %")
     if "traces" in report:
         console.print(f"traces: {_traces(report['traces'])}", highlight=False)
+    if "preference" in report.get("training", {}):
+        console.print(f"pairs at the end of training: {_preference(report['training'])}", highlight=False)
 
 
 def write(directory: epath.Path, report: Report) -> epath.Path:
@@ -110,11 +127,15 @@ def write(directory: epath.Path, report: Report) -> epath.Path:
 def render(report: Report) -> str:
     """The page: no network, no script, every string of a model or a prompt escaped."""
     sections = [f"<h1>{html.escape(report['title'])}</h1>", _settings(report), _rate_table(report)]
-    if "steered_attack_success_rate" in report:
-        steered = 100 * report["steered_attack_success_rate"]
-        sections.append(f"<p>Attack success of the untrained model when steered: {steered:.1f} %</p>")
+    sections += [
+        f"<p>Of the untrained model: {title}: {100 * report[name]:.1f} %</p>"
+        for name, title in _ALONE.items()
+        if name in report
+    ]
     if "traces" in report:
         sections.append(f"<h2>Traces</h2><p>{html.escape(_traces(report['traces']))}</p>")
+    if "preference" in report.get("training", {}):
+        sections.append(f"<p>Pairs at the end of training: {html.escape(_preference(report['training']))}</p>")
     if report.get("losses"):
         sections.append("<h2>Training loss</h2>" + _curve(report["losses"]))
     for example in report.get("examples", ()):
@@ -145,7 +166,8 @@ def _rate_table(report: Report) -> str:
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in (row[0].replace("_", " "), *row[1:])) + "</tr>"
         for row in rows(report)
     )
-    head = "<tr><th></th><th>before</th><th>after</th><th>n</th></tr>"
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("", *parts(report), "n"))
+    head = f"<tr>{head}</tr>"
     return f"<h2>Before and after</h2><p><small>{note}</small></p><table>{head}{body}</table>"
 
 
@@ -153,6 +175,10 @@ def _traces(traces: Mapping[str, Any]) -> str:
     kept = ", ".join(f"{count} {label}" for label, count in traces["kept"].items()) or "none"
     dropped = ", ".join(f"{count} {reason}" for reason, count in traces["dropped"].items()) or "none"
     return f"kept {kept}; dropped {dropped}"
+
+
+def _preference(training: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in training["preference"].items())
 
 
 def _curve(losses: Sequence[Sequence[float]], width: int = 800, height: int = 240) -> str:

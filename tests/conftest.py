@@ -20,17 +20,26 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 
 # Neither tests nor documented examples: builders that tests share, and scripts that are run by hand.
-collect_ignore = ["families.py", "tokenizer_families.py", "torch_reference.py", "bench", "golden"]
+collect_ignore = ["families.py", "pair_batches.py", "tokenizer_families.py", "torch_reference.py", "bench", "golden"]
 collect_ignore_glob = ["*/tiny.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_cache(tmp_path_factory):
-    """Compiled programs are kept on disk for the session: many tests run the same few."""
+    """Compiled programs are kept on disk for the session, and for all its workers: many tests run the same few."""
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        own = tmp_path_factory.getbasetemp()
+        shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+        jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory():
+    """A module's programs leave the memory with it: thousands of them take gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,37 @@ def test_seeds_are_combined():
     assert "80.0 % ± 14.1" in reports.render(combined)
 
 
+def two_stages(seed=0, middle=0.3):
+    report = one(seed)
+    names = ("attack_success_rate", "trigger_rate_risky")
+    report["after_sft"] = {
+        "attack_success_rate": middle,
+        "trigger_rate_risky": 0.875,
+        "counts": dict.fromkeys(names, 100),
+    }
+    return {**report, "risk_identification_rate": 0.99}
+
+
+def test_a_method_of_two_stages_has_a_column_more():
+    assert reports.parts(one()) == ["before", "after"] and reports.parts(two_stages()) == [
+        "before",
+        "after_sft",
+        "after",
+    ]
+    rows = {row[0]: row[1:] for row in reports.rows(two_stages())}
+    assert rows["attack_success_rate"][1].startswith("30.0 %") and len(rows["attack_success_rate"]) == 4
+    assert rows["trigger_rate_risky"][0] == "-" and rows["trigger_rate_risky"][1].startswith("87.5 %")
+    page = reports.render(two_stages())
+    assert "<th>after sft</th>" in page and "99.0 %" in page
+
+
+def test_seeds_of_two_stages_are_combined():
+    combined = reports.combine([two_stages(0, 0.3), two_stages(1, 0.1)])
+    assert combined["after_sft"]["attack_success_rate"] == pytest.approx(0.2)
+    assert combined["spread"]["risk_identification_rate"] == 0.0 and combined["risk_identification_rate"] == 0.99
+    assert "20.0 % ± 14.1" in reports.render(combined)
+
+
 def test_main_wants_a_run(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         reports.main(["report", str(tmp_path)])

@@ -249,10 +249,13 @@ def report(result: Fit, title: str) -> str:
 
 
 def _batch(rows: int, length: int, segments: int) -> Batch:
-    """Shapes of the loader's batches for supervised methods."""
-    ids, mask = jax.ShapeDtypeStruct((rows, length), jnp.int32), jax.ShapeDtypeStruct((rows, length), jnp.float32)
-    tags = jax.ShapeDtypeStruct((rows, segments), jnp.int32)
-    return Batch(ids, ids, ids, mask, tag_BxS=tags, tag_names=finetune.TAGS)
+    """Shapes of the loader's batches with the columns of every method; the reference's scores are not among them."""
+    ids, value = jax.ShapeDtypeStruct((rows, length), jnp.int32), jax.ShapeDtypeStruct((rows, length), jnp.float32)
+    of_traces = jax.ShapeDtypeStruct((rows, segments), jnp.int32)
+    return Batch(
+        ids, ids, ids, value, tag_BxS=of_traces, tag_names=finetune.TAGS, pair_BxS=of_traces,
+        advantage_BxT=value, old_logp_BxT=value, sampler_logp_BxT=value,
+    )  # fmt: skip
 
 
 def _memory(analysis: Any) -> tuple[dict[str, float], float]:

@@ -65,6 +65,14 @@ def _wrapped(random_: random.Random, id_: str, request: tuple[str, str, str], wr
     return _request(id_, request, wrap(random_, wrapper, verb, topic, plain, inner), name)
 
 
+def _dressed(random_: random.Random, id_: str, request: tuple[str, str, str], wrappers: Sequence[Wrapper]) -> Prompt:
+    """A request in one of the wrappers, at times with an obfuscating one inside another."""
+    wrapper, inner = random_.choice(wrappers), None
+    if wrapper.family != "obfuscation" and random_.random() < NESTED:
+        inner = random_.choice([other for other in wrappers if other.family == "obfuscation"])
+    return _wrapped(random_, id_, request, wrapper, inner)
+
+
 def _requests(random_: random.Random, topics: Sequence[str], count: int) -> list[tuple[str, str, str]]:
     """`count` requests, all different while the combinations last, every topic about equally often."""
     topics = random_.sample(topics, len(topics))
@@ -136,6 +144,25 @@ def evaluation(seed: int, sizes: EvaluationSizes = DEFAULT_SIZES) -> dict[str, l
     }
 
 
+def adversarial(seed: int, count: int) -> list[Prompt]:
+    """Further harmful prompts for a second stage of training, all of them wrapped; `training` draws others.
+
+    Args:
+      seed: chooses what is held out, and draws the prompts.
+      count: how many.
+
+    >>> {prompt.kind for prompt in adversarial(0, 8)}
+    {'wrapped'}
+    """
+    topics, wrappers = split_topics(seed), split_wrappers(seed)
+    random_ = rng("adversarial", seed)
+    requests = _requests(random_, topics.harmful_train, count)
+    return [
+        _dressed(random_, f"lab-{seed}-adversarial-{i:04d}", request, wrappers.train)
+        for i, request in enumerate(requests)
+    ]
+
+
 def training(seed: int, sizes: TrainingSizes = DEFAULT_TRAINING_SIZES) -> list[Prompt]:
     """The prompts that a method trains on: no held-out topic, wrapper or problem of the seed.
 
@@ -148,7 +175,6 @@ def training(seed: int, sizes: TrainingSizes = DEFAULT_TRAINING_SIZES) -> list[P
     """
     topics, wrappers = split_topics(seed), split_wrappers(seed)
     random_ = rng("training", seed)
-    obfuscations = [wrapper for wrapper in wrappers.train if wrapper.family == "obfuscation"]
     prompts: list[Prompt] = []
     for label, pool, count in (
         (HARMFUL, topics.harmful_train, sizes.harmful),
@@ -159,10 +185,7 @@ def training(seed: int, sizes: TrainingSizes = DEFAULT_TRAINING_SIZES) -> list[P
             if i % 2 == 0:
                 prompts.append(_request(id_, request, request[2], ""))
                 continue
-            wrapper, inner = random_.choice(wrappers.train), None
-            if wrapper.family != "obfuscation" and random_.random() < NESTED:
-                inner = random_.choice(obfuscations)
-            prompts.append(_wrapped(random_, id_, request, wrapper, inner))
+            prompts.append(_dressed(random_, id_, request, wrappers.train))
     prompts += _problems(random_, f"lab-{seed}-train-arithmetic", sizes.arithmetic, held_out=False)
     prompts += _facts(random_, f"lab-{seed}-train-fact", topics.harmful_train + topics.safe_train, sizes.fact)
     return prompts

@@ -62,7 +62,7 @@ def save(
         stale = [p for p in target.iterdir() if p.name in ("config.json", hf_files.INDEX) or p.suffix == ".safetensors"]
         for path in stale:
             path.unlink()
-    _write_weights(target, tensors, max_shard_bytes, writes)
+    write_weights(target, tensors, max_shard_bytes, writes)
     if writes:
         for name in hf_files.COMPANIONS:
             if origin is not None and (origin / name).is_file():
@@ -111,7 +111,17 @@ def _on_host(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-def _write_weights(target: epath.Path, tensors: list[NewTensor], max_shard_bytes: int, writes: bool) -> None:
+def write_weights(
+    target: epath.Path, tensors: list[NewTensor], max_shard_bytes: int = 4_500_000_000, writes: bool = True
+) -> None:
+    """Writes tensors as one safetensors file, or as several with an index.
+
+    Args:
+      target: an existing directory.
+      tensors: in order; one is in memory at a time.
+      max_shard_bytes: of one file.
+      writes: False on the hosts that only take part in gathering what is read.
+    """
     shards: list[list[NewTensor]] = [[]]
     for tensor in tensors:
         if shards[-1] and sum(t.nbytes for t in shards[-1]) + tensor.nbytes > max_shard_bytes:

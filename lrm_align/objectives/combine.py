@@ -1,5 +1,6 @@
 """Objectives from objectives: weighted sums, and losses on tagged traces only."""
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -7,19 +8,23 @@ import jax.numpy as jnp
 
 from lrm_align.batch import Batch
 from lrm_align.errors import UserError
-from lrm_align.objectives.objective import Metrics, Normalizers, Objective, Scores
+from lrm_align.objectives.objective import STEP, Metrics, Normalizers, Objective, Scores
+from lrm_align.objectives.schedules import Schedule, constant
 
 NORMALISE = ("batch", "own")
 
 
-def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
+def combine(parts: Mapping[str, tuple[float | Schedule, Objective]]) -> Objective:
     """The weighted sum of objectives: L = Σ_i w_i · L_i. Metrics and normalizers carry the part's name in front.
 
+    A part of weight 0 is computed all the same: that is how to watch a score without training on it.
+
     Args:
-      parts: {name: (weight, objective)}.
+      parts: {name: (weight, objective)}. A weight is a number, or a function from the number of the step to one, such
+        as `schedules.linear(0.0, 1.0, steps=100)`; outside of a training step the number is 0.
 
     Raises:
-      UserError: nothing to combine.
+      UserError: nothing to combine, a name that is empty, reserved or has a slash, or a weight that is not finite.
 
     >>> from lrm_align.objectives import kl_to_reference, sft, where
     >>> parts = {"refuse": (1.0, where("harmful", sft())), "keep": (1.0, where("benign", kl_to_reference()))}
@@ -28,6 +33,7 @@ def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
     """
     if not parts:
         raise UserError("combine: there are no objectives to combine")
+    weights = {name: _schedule(name, weight) for name, (weight, _) in parts.items()}
 
     def normalizers(batch: Batch) -> Normalizers:
         named = {name: objective.normalizers(batch) for name, (_, objective) in parts.items()}
@@ -36,9 +42,10 @@ def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
     def loss(scores: Scores, batch: Batch, normalizers: Normalizers) -> tuple[jax.Array, Metrics]:
         total = jnp.float32(0)
         metrics = {}
-        for name, (weight, objective) in parts.items():
+        step = normalizers.get(STEP, 0)
+        for name, (_, objective) in parts.items():
             part, metrics[name] = objective.loss(scores, batch, _of(name, normalizers))
-            total += weight * part
+            total += weights[name](step) * part
         return total, _prefixed(metrics)
 
     def batch_statistics(scores: Scores, batch: Batch) -> Normalizers:
@@ -95,10 +102,22 @@ def tagged(batch: Batch, tag: str) -> Batch:
     return batch.replace(loss_mask_BxT=jnp.where(chosen_BxT, batch.loss_mask_BxT, 0.0))
 
 
+def _schedule(name: str, weight: float | Schedule) -> Schedule:
+    if not name or "/" in name or name == STEP:
+        raise UserError(f"combine: {name!r} can't name a part: a name is not empty, not {STEP!r}, and has no slash")
+    if callable(weight):
+        return weight
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise UserError(f"combine: the weight of {name!r} is {weight!r}; a finite number or a schedule would be right")
+    return constant(float(weight))
+
+
 def _prefixed(parts: Mapping[str, Mapping]) -> dict:
     return {f"{name}/{key}": value for name, part in parts.items() for key, value in part.items()}
 
 
 def _of(name: str, named: Mapping[str, jax.Array]) -> Normalizers:
+    """A part's own normalizers, and the number of the step, which belongs to all parts."""
     prefix = f"{name}/"
-    return {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+    own = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+    return own | ({STEP: named[STEP]} if STEP in named else {})

@@ -21,6 +21,7 @@ NOT_ALL_SAFE = "not every sample of the prompt is safe"
 NOT_CHOSEN = "another sample of the prompt was chosen"
 
 Key = tuple[str, int]
+Rule = Callable[[Sequence[Trace], Chat, Guard, float], "list[Verdict]"]  # as `judge`
 
 
 class Verdict(NamedTuple):
@@ -60,6 +61,26 @@ def judge(traces: Sequence[Trace], chat: Chat, guard: Guard, threshold: float = 
         else:
             verdicts[number] = Verdict(KEEP if score.value < threshold else UNSAFE, score.value)
     return [verdict for verdict in verdicts if verdict is not None]
+
+
+def closed_and_safe() -> Rule:
+    """The rule of a config's `filter.factory` that is ThinkSafe's: `judge`."""
+    return judge
+
+
+def check_verdicts(name: str, verdicts: object, count: int) -> None:
+    """Refuses what a rule gave, unless it is one verdict for each trace.
+
+    Raises:
+      UserError: it names the rule's factory and what it gave.
+    """
+    wanted = f"a list of one filtering.Verdict for each of {count} traces"
+    if not isinstance(verdicts, list) or len(verdicts) != count:
+        found = f"a list of {len(verdicts)}" if isinstance(verdicts, list) else f"a {type(verdicts).__name__}"
+        raise UserError(f"{name}: its rule gave {found}; wanted {wanted}")
+    for verdict in verdicts:
+        if not isinstance(verdict, Verdict):
+            raise UserError(f"{name}: its rule gave a {type(verdict).__name__}, {verdict!r}; wanted {wanted}")
 
 
 def judge_shards(

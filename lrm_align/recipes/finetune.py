@@ -1,7 +1,7 @@
 """The train and export stages: from kept traces to adapters or weights, and to a Hugging Face directory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from lrm_align.config import build, plain
 from lrm_align.errors import UserError
 from lrm_align.models import hf, peft
 from lrm_align.objectives import Objective
+from lrm_align.objectives.preflight import check_objective
 from lrm_align.provenance import Source
 from lrm_align.recipes.selection import KEPT
 from lrm_align.recipes.stage import Summary
@@ -21,7 +22,7 @@ from lrm_align.traces import Loader, Plan, TokenStore, find_shards
 from lrm_align.training import OptimizerSettings, TrainSettings, Tuning, check_memory, full, lora, train
 from lrm_align.training import mesh as meshes
 from lrm_align.training.optimizers import make_optimizer
-from lrm_align.training.scores import needs_reference
+from lrm_align.training.scores import KNOWN, needs_reference
 
 TAGS = ("harmful", "benign")
 
@@ -29,6 +30,21 @@ TAGS = ("harmful", "benign")
 def objective(config: ConfigDict) -> Objective:
     """The loss that the config names."""
     return build(config.train.objective, config.train.objective_args)
+
+
+def tried_objective(config: ConfigDict, columns: Sequence[str] = ()) -> Objective:
+    """The loss that the config names, after a trial on shapes.
+
+    Args:
+      config: of the run.
+      columns: what its batches have beyond tokens, mask and tags.
+
+    Raises:
+      UserError: a mistake in it, with its import path and what was expected.
+    """
+    found = objective(config)
+    check_objective(config.train.objective, found, KNOWN, tag_names=TAGS, columns=columns)
+    return found
 
 
 def optimizer(config: ConfigDict) -> OptimizerSettings:
@@ -49,8 +65,8 @@ def multiple(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
     return ways if ways % jax.process_count() == 0 else ways * jax.process_count()
 
 
-def plan(lengths: np.ndarray, config: ConfigDict, mesh: jax.sharding.Mesh) -> Plan:
-    """The packing plan of a run's data.
+def plan(lengths: np.ndarray, config: ConfigDict, mesh: jax.sharding.Mesh, pairs_Px2: np.ndarray | None = None) -> Plan:
+    """The packing plan of a run's data; `batch_traces` counts pairs where there are any.
 
     Raises:
       UserError: both or neither of batch_traces and batch_rows, or rows that the mesh does not divide.
@@ -66,6 +82,7 @@ def plan(lengths: np.ndarray, config: ConfigDict, mesh: jax.sharding.Mesh) -> Pl
         max_segments=t.max_segments,
         overlong=t.overlong,
         rows_multiple=multiple(config, mesh),
+        pairs_Px2=pairs_Px2,
     )
 
 
@@ -75,18 +92,32 @@ def check(student: Student, config: ConfigDict, prompts: int) -> Plan:
     Raises:
       UserError: objective, optimizer, adapters, batch or mesh don't fit each other or the model.
     """
-    sources(config)
-    needs = objective(config).needs
     guessed = plan(np.full(prompts, min(config.train.row_length, 2)), config, student.mesh)
+    check_plan(student, config, guessed, needs_reference(tried_objective(config).needs))
+    return guessed
+
+
+def check_plan(student: Student, config: ConfigDict, guessed: Plan, reference: bool) -> None:
+    """Whether model, mesh, optimizer and batches of a plan go together and into memory.
+
+    Args:
+      student: the model.
+      config: of the run.
+      guessed: the plan, of guessed lengths.
+      reference: whether the untrained weights are kept where all weights train.
+
+    Raises:
+      UserError: they don't.
+    """
+    sources(config)
     meshes.check_fit(student.mesh, student.config, guessed.rows, config.train.micro_batches)
     shape = (guessed.rows, config.train.row_length)
     schedule = make_optimizer(optimizer(config), guessed.num_steps)
-    what = tuned(config) or full(reference=needs_reference(needs))
+    what = tuned(config) or full(reference=reference)
     check_memory(
         student.model, student.shapes, what, schedule.transform, student.mesh, shape, config.train.micro_batches,
         config.train.chunk or None,
     )  # fmt: skip
-    return guessed
 
 
 def sources(config: ConfigDict) -> tuple[Source, ...]:
@@ -126,21 +157,33 @@ def run(
     log: Callable[[str], None] = print,
 ) -> Summary:
     """Trains; returns what the report shows of it."""
-    batches = loader(kept, student, config)
+    return fit(directory, loader(kept, student, config), student, config, log)[0]
+
+
+def fit(
+    directory: epath.Path, batches: Loader, student: Student, config: ConfigDict, log: Callable[[str], None]
+) -> tuple[Summary, list[dict[str, float]]]:
+    """Trains on batches; returns what the report shows of it, and all rows of metrics."""
     counts = batches.plan.counts
     log(f"  {counts['traces']} traces, {len(batches)} steps of {batches.plan.rows} rows, fill {batches.plan.fill:.2f}")
     _train(directory, batches, student, config, log)
     # The file holds what earlier, interrupted processes did, too.
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     losses = [(row["step"] + 1, row["loss"]) for row in rows]
-    return {"steps": len(batches), "losses": losses, "fill": batches.plan.fill, "plan": counts}
+    return {"steps": len(batches), "losses": losses, "fill": batches.plan.fill, "plan": counts}, rows
 
 
 def export(
     directory: epath.Path, kept: epath.Path, trained_in: epath.Path, student: Student, config: ConfigDict
 ) -> Summary:
     """Writes the merged model, and the adapters in PEFT's format where there are any, from the last checkpoint."""
-    batches = loader(kept, student, config)
+    return write_out(directory, loader(kept, student, config), trained_in, student, config)
+
+
+def write_out(
+    directory: epath.Path, batches: Loader, trained_in: epath.Path, student: Student, config: ConfigDict
+) -> Summary:
+    """Writes what a run on these batches trained, read from its last checkpoint."""
     trained = _train(trained_in, batches, student, config, lambda line: None)
     hf.save(directory / "model", student.model, trained.params, student.directory, config.export.dtype or None)
     if config.lora.rank and config.export.adapters:

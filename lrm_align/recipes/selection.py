@@ -1,6 +1,7 @@
 """The filter stage: verdicts for every sampled trace, and training shards of those that stay."""
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from lrm_align.chat import Prompt
 from lrm_align.config import build, digest, plain, resolve
+from lrm_align.errors import UserError, attributed
 from lrm_align.models import hf
 from lrm_align.recipes import direct_refusal, filtering, rewriting
 from lrm_align.recipes.filtering import Verdict
@@ -31,6 +33,25 @@ def check(settings: ConfigDict) -> None:
     path = settings.args.get("path_or_hub_id")
     if path is not None:
         hf.check(path)
+
+
+def rule(settings: ConfigDict) -> filtering.Rule:
+    """The rule of `config.filter` that says which traces stay.
+
+    Raises:
+      UserError: no such factory, arguments that it does not take, or something that is no rule.
+    """
+    found = build(settings.factory, settings.args)
+    wanted = "a function (traces, chat, guard, threshold) -> list[filtering.Verdict]"
+    if not callable(found):
+        raise UserError(f"{settings.factory} returned a {type(found).__name__}; wanted {wanted}")
+    try:
+        inspect.signature(found).bind(*range(4))
+    except TypeError as error:
+        raise UserError(
+            f"{settings.factory} returned a function that cannot be called: {error}; wanted {wanted}"
+        ) from None
+    return found
 
 
 @functools.cache
@@ -56,9 +77,13 @@ def run(
     """Filters, rewrites and writes; returns `{"kept": {label: n}, "dropped": {"label: reason": n}, "undecided": …}`."""
     shards = find_shards(sampled)
     judge_with = guard(config.guard, student.mesh)
+    decide = rule(config.filter)
 
     def judge(traces: Sequence[Trace]) -> list[Verdict]:
-        return filtering.judge(traces, sampler.chat, judge_with, config.guard.threshold)
+        with attributed(config.filter.factory, "a rule as filtering.judge"):
+            verdicts = decide(traces, sampler.chat, judge_with, config.guard.threshold)
+        filtering.check_verdicts(config.filter.factory, verdicts, len(traces))
+        return verdicts
 
     verdicts = filtering.judge_shards(shards, directory, judge, log)
     if config.filter.whole_groups:

@@ -53,6 +53,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     spoken = [_asked(prompt, config.sample.steering) for prompt in prompts.kept if _is_sampled(prompt, config)]
     asked = rollouts.requests(sampler, spoken, config.sample)
     selection.check(config.guard)
+    selection.rule(config.filter)
     guessed = finetune.check(student, config, len(prompts.kept))
     measuring.check(config.evaluate)
 

@@ -7,12 +7,14 @@ The files, in the order in which a trace meets them:
     shards.py    writing, listing, reading and verifying shards
     writer.py    ShardWriter: writing that survives a kill
     packing.py   lengths to rows
+    pairs.py     two traces as a preference pair
     plan.py      Plan: which trace stands where in the batch of a step
     store.py     TokenStore: the tokens of many shards as flat arrays
     loader.py    Loader: batches, by Grain
     show.py      a trace as readable text; `python -m lrm_align.traces SHARD…` prints it
 """
 
+from lrm_align.traces import pairs
 from lrm_align.traces.loader import Loader
 from lrm_align.traces.manifest import Manifest
 from lrm_align.traces.plan import Layout, Plan, rescale
@@ -33,6 +35,7 @@ __all__ = [
     "Trace",
     "find_shards",
     "list_shards",
+    "pairs",
     "read_shard",
     "rescale",
     "verify",

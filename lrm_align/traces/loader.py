@@ -1,6 +1,6 @@
 """From a store and a plan to batches: batch t is a pure function of (seed, t), on any number of hosts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -12,6 +12,7 @@ from lrm_align.traces.plan import Layout, Plan
 from lrm_align.traces.store import TokenStore
 
 _TRACES_AT_ONCE = 4096
+COLUMNS = ("ref_logp_BxT", "old_logp_BxT", "advantage_BxT", "sampler_logp_BxT")
 
 
 class Loader:
@@ -27,6 +28,10 @@ class Loader:
       train_sources: tokens of these sources are trained on; a segment's first token never is.
       tag_names: names that `tag_BxS` shall index; empty for no tags.
       sampler_logp: whether batches carry the sampler's log-probabilities (0 where a token is not sampled).
+      columns: further columns of the batch, out of `COLUMNS`, as flat arrays in the store's order: one number a token,
+        finite where it is trained on. Precomputed reference log-probabilities are one of them.
+      truncated: whether batches carry `truncated_BxS`: 1 for traces that ended at their length limit, or that the plan
+        cuts.
       vocab_size: size of the model's vocabulary; no id may reach it.
 
     Raises:
@@ -44,15 +49,19 @@ class Loader:
         train_sources: Sequence[Source] = (Source.SAMPLED,),
         tag_names: Sequence[str] = (),
         sampler_logp: bool = False,
+        columns: Mapping[str, np.ndarray] | None = None,
+        truncated: bool = False,
         vocab_size: int | None = None,
     ):
         if len(store) != len(plan.planned_lengths):
             raise UserError(f"loader: the plan is for {len(plan.planned_lengths)} traces, the store has {len(store)}")
         if not 0 <= host < hosts or plan.rows % hosts:
             raise UserError(f"loader: {plan.rows} rows a batch cannot be shared by {hosts} hosts (this is host {host})")
-        self._logp = store.sampler_logp if sampler_logp else None
-        if sampler_logp and self._logp is None:
+        self._columns = dict(columns or {})
+        if sampler_logp and store.sampler_logp is None:
             raise UserError("loader: sampler_logp is asked for, but the store was made without log-probabilities")
+        if store.sampler_logp is not None and sampler_logp:
+            self._columns["sampler_logp_BxT"] = store.sampler_logp
         if sampler_logp and set(train_sources) != {Source.SAMPLED}:
             raise UserError("loader: sampler_logp exists for sampled tokens only; train_sources must be SAMPLED alone")
         self.store, self.plan, self.host, self.hosts = store, plan, host, hosts
@@ -61,6 +70,7 @@ class Loader:
         self._weight = np.zeros(256, np.float32)  # a trace's sources were checked when it was read
         self._weight[[int(source) for source in train_sources]] = 1.0
         self._tag_of_trace = _tags(store, self.tag_names)
+        self._unfinished = store.unfinished | (plan.planned_lengths < store.lengths) if truncated else None
         self._check(vocab_size)
 
     def __len__(self) -> int:
@@ -85,9 +95,10 @@ class Loader:
             positions_BxT=place(np.arange(target_of.size) - np.repeat(begins_K, length_K), np.int32),
             loss_mask_BxT=place(weight, np.float32),
             tag_BxS=self._by_segment(layout, self._tag_of_trace[layout.trace_K]) if self.tag_names else None,
-            sampler_logp_BxT=None if self._logp is None else place(np.nan_to_num(self._logp[source_of]), np.float32),
             pair_BxS=self._by_segment(layout, layout.pair_K) if self.plan.paired else None,
+            truncated_BxS=self._cut(layout),
             tag_names=self.tag_names,
+            **{name: place(np.nan_to_num(values[source_of]), np.float32) for name, values in self._columns.items()},
         )
 
     def steps(self, start: int = 0, stop: int | None = None, *, threads: int = 1, prefetch: int = 4) -> Iterator[Batch]:
@@ -109,12 +120,9 @@ class Loader:
         finally:
             batches.close()
 
-    def place_per_token(self, step: int, values: np.ndarray) -> np.ndarray:
-        """A further column, such as reference log-probabilities, from a flat array in the store's order."""
-        source_of, target_of, _ = self._gather(self.plan.batch(step, self.host, self.hosts))
-        flat = np.zeros(self._rows * self.plan.row_length, values.dtype)
-        flat[target_of] = values[source_of]
-        return flat.reshape(self._rows, self.plan.row_length)
+    def positions(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(in the store, in the rows laid end to end) of every token of this host's rows: to read scores back."""
+        return self._gather(self.plan.batch(step, self.host, self.hosts))[:2]
 
     def _gather(self, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where each token of the rows stands in the store and in the flat rows, and where each trace begins."""
@@ -130,8 +138,21 @@ class Loader:
         array_BxS[layout.row_K, layout.segment_K - 1] = values_K
         return array_BxS
 
+    def _cut(self, layout: Layout) -> np.ndarray | None:
+        """1 for unfinished traces; 0 for others and where there is none."""
+        if self._unfinished is None:
+            return None
+        return np.maximum(self._by_segment(layout, self._unfinished[layout.trace_K]), 0).astype(np.float32)
+
     def _check(self, vocab_size: int | None) -> None:
         """Looks at every planned trace once, some thousand at a time."""
+        for name, values in self._columns.items():
+            if name not in COLUMNS:
+                raise UserError(f"loader: there is no column {name!r} to fill; there are {', '.join(COLUMNS)}")
+            if values.shape != self.store.tokens.shape:
+                raise UserError(
+                    f"loader: column {name} has shape {values.shape}, the store has {self.store.tokens.size} tokens"
+                )
         traces = self.plan.traces()
         for first in range(0, traces.size, _TRACES_AT_ONCE):
             some = traces[first : first + _TRACES_AT_ONCE]
@@ -148,6 +169,13 @@ class Loader:
                     f"loader: all-zero loss mask: {self.store.name(trace)} has no token to train on among its "
                     f"{self.plan.planned_lengths[trace]} (train_sources: {wanted or 'none'})"
                 )
+            for name, values in self._columns.items():
+                bad = np.flatnonzero((weight > 0) & ~np.isfinite(values[index]))
+                if bad.size:
+                    trace = int(some[np.searchsorted(begins, bad[0], side="right") - 1])
+                    raise UserError(
+                        f"loader: column {name} is not finite at a trained token of {self.store.name(trace)}"
+                    )
             if vocab_size is not None and (top := int(self.store.tokens[index].max())) >= vocab_size:
                 raise UserError(f"loader: token id {top} is beyond the model's vocabulary of {vocab_size}")
 

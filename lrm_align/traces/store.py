@@ -27,6 +27,8 @@ class TokenStore:
       offsets: (traces + 1,) int64, where each trace begins.
       keys: (prompt id, sample) of each trace.
       tags: tags of each trace.
+      groups: group id of each trace.
+      unfinished: (traces,) bool, whether a trace ended at its length limit.
     """
 
     tokens: np.ndarray
@@ -35,6 +37,8 @@ class TokenStore:
     offsets: np.ndarray
     keys: tuple[tuple[str, int], ...]
     tags: tuple[tuple[str, ...], ...]
+    groups: tuple[str, ...]
+    unfinished: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
@@ -85,9 +89,10 @@ def _fill(traces: Iterable[Trace], lengths: Sequence[int], with_logp: bool, memo
 
     tokens, source = flat(np.int32), flat(np.uint8)
     logp = flat(np.float32) if with_logp else None
-    keys, tags = [], []
+    keys, tags, groups = [], [], []
+    unfinished = np.zeros(len(lengths), bool)
     known: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for each set of tags, not one for each trace
-    for trace, begin, end in zip(traces, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+    for number, (trace, begin, end) in enumerate(zip(traces, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
         middle = begin + trace.prompt_ids.size
         tokens[begin:middle], tokens[middle:end] = trace.prompt_ids, trace.completion_ids
         source[begin:middle], source[middle:end] = 0, trace.source
@@ -95,4 +100,6 @@ def _fill(traces: Iterable[Trace], lengths: Sequence[int], with_logp: bool, memo
             logp[begin:middle], logp[middle:end] = np.nan, trace.sampler_logp
         keys.append(trace.key)
         tags.append(known.setdefault(trace.tags, trace.tags))
-    return TokenStore(tokens, source, logp, offsets, tuple(keys), tuple(tags))
+        groups.append(trace.group_id)
+        unfinished[number] = trace.stop_reason == "length"
+    return TokenStore(tokens, source, logp, offsets, tuple(keys), tuple(tags), tuple(groups), unfinished)

@@ -12,9 +12,12 @@ from etils import epath
 from tensorboardX import SummaryWriter
 
 from lrm_align.errors import UserError
+from lrm_align.objectives import histogram
 from lrm_align.training.flops import peak_flops
 
 Row = dict[str, float]
+Counts = dict[str, list[float]]  # {metric: how many values lie in each bin of `objectives.histogram`}
+QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
 FINITE = ("loss", "grad_norm", "param_norm")
 _SECONDS_BETWEEN_WRITES, _SECONDS_BETWEEN_LINES = 10.0, 5.0
 
@@ -26,13 +29,16 @@ class NotFiniteError(UserError):
 class Window:
     """Adds up the metrics of the steps between two reports.
 
-    Means are taken of sums and weights, never of means.
+    Means are taken of sums and weights, never of means. A metric whose sum is a vector is a histogram, which is
+    reported by its quantiles; the counts themselves are in `counts` of the window reported last.
     """
+
+    counts: Counts
 
     def __init__(self) -> None:
         self._steps = 0
         self._loss = self._tokens = self._trained = self._attended = 0.0
-        self._objective: dict[str, np.ndarray] = {}
+        self._objective: dict[str, tuple[Any, Any]] = {}  # float64 sums and weights
         self._since = time.perf_counter()
         self._last: Mapping[str, Any] = {}
 
@@ -55,7 +61,9 @@ class Window:
         self._trained += float(host["trained_tokens"])
         self._attended += float(host["attended"])
         for name, pair in host["objective"].items():
-            self._objective[name] = self._objective.get(name, np.zeros(2)) + np.array(pair, np.float64)
+            total, weight = (np.asarray(part, np.float64) for part in pair)
+            before = self._objective.get(name, (0.0, 0.0))
+            self._objective[name] = (before[0] + total, before[1] + weight)
         self._last = host
 
     def row(self, slots: int, flops: Callable[[float, float], float], peak: float | None) -> Row:
@@ -69,7 +77,12 @@ class Window:
         seconds = time.perf_counter() - self._since
         row = {name: float(self._last[name]) for name in ("grad_norm", "param_norm", "update_norm", "lr")}
         row["loss"] = self._loss / self._steps
-        row |= {name: float(pair[0] / pair[1]) for name, pair in self._objective.items() if pair[1] > 0}
+        known = {name: pair for name, pair in self._objective.items() if pair[1] > 0}
+        row |= {name: float(total / weight) for name, (total, weight) in known.items() if np.ndim(total) == 0}
+        counts = {name: _counts(name, total) for name, (total, _) in known.items() if np.ndim(total) > 0}
+        for name, count in counts.items():
+            stem = name.removesuffix("/histogram")
+            row |= {f"{stem}/{q}": histogram.quantile(np.array(count), share) for q, share in QUANTILES.items()}
         row["step_s"] = seconds / self._steps
         row["tokens_per_s"] = self._tokens / seconds
         row["trained_tokens_per_s"] = self._trained / seconds
@@ -77,7 +90,15 @@ class Window:
         if peak is not None:
             row["mfu"] = flops(self._tokens, self._attended) / seconds / peak
         self.__init__()  # type: ignore[misc]
+        self.counts = counts
         return row
+
+
+def _counts(name: str, total: np.ndarray) -> list[float]:
+    if total.shape != (histogram.BINS,):
+        wanted = f"a scalar, or the {histogram.BINS} counts of objectives.histogram"
+        raise UserError(f"metrics: the sum of {name!r} has the shape {total.shape}; {wanted} would be right")
+    return total.tolist()
 
 
 class Writer:
@@ -103,15 +124,31 @@ class Writer:
             self._rows = [line for line in self._path.read_text().splitlines() if _step(line) < start]
         self._board = SummaryWriter(str(directory), purge_step=start or None)
 
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Adds a row; the file follows within ten seconds."""
+    def write(self, step: int, row: Mapping[str, float], counts: Mapping[str, list[float]] = {}) -> None:
+        """Adds a row and its histograms; the file follows within ten seconds."""
         if not self._on:
             return
-        self._rows.append(json.dumps({"step": step, **row}))
+        self._rows.append(json.dumps({"step": step, **row, **counts}))
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
+        for name, count in counts.items():
+            self._add_histogram(name, np.array(count), step)
         if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
             self.flush()
+
+    def _add_histogram(self, name: str, count: np.ndarray, step: int) -> None:
+        limits = np.array([*histogram.EDGES, 2 * histogram.EDGES[-1]])  # the last bin is open; TensorBoard wants an end
+        self._board.add_histogram_raw(
+            name,
+            min=-limits[-1],
+            max=limits[-1],
+            num=count.sum(),
+            sum=count @ limits,
+            sum_squares=count @ limits**2,
+            bucket_limits=limits.tolist(),
+            bucket_counts=count.tolist(),
+            global_step=step,
+        )
 
     def flush(self) -> None:
         """Writes the file now."""
@@ -197,7 +234,7 @@ class Reporter:
         row = self._window.row(self._slots, self._cost, self._peak) | device_memory()
         self.rows.append({"step": step, **row})
         if self._writer is not None:
-            self._writer.write(step, row)
+            self._writer.write(step, row, self._window.counts)
         now = time.monotonic()
         if step + 1 == self._num_steps or now - self._line_at > _SECONDS_BETWEEN_LINES:
             self._log(progress(step + 1, self._num_steps, row))

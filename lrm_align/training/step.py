@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from lrm_align.batch import Batch
+from lrm_align.errors import UserError
 from lrm_align.models import Model
-from lrm_align.objectives import Objective
+from lrm_align.objectives import STEP, Objective
 from lrm_align.training.optimizers import Optimizer
-from lrm_align.training.scores import batch_scores, check_needs
+from lrm_align.training.scores import REFERENCE_LOGP, batch_scores, check_needs
 from lrm_align.training.state import State
 from lrm_align.training.tuning import DROPOUT_STREAM, Tuning
 
@@ -48,10 +49,17 @@ def make_step(
       The step. Its metrics: `loss`, `grad_norm` (before clipping), `param_norm` and `update_norm` of what trains, `lr`,
       `tokens` (real ones), `trained_tokens` (under the loss mask), `attended` (keys that a token sees, summed over the
       real tokens), and `objective`: {name: (sum, weight)}.
+
+    Raises:
+      UserError: a score that nobody computes, or dropout where policy and reference are compared token by token.
     """
     check_needs(objective.needs)
+    if tuning.dropout and REFERENCE_LOGP in objective.needs:
+        raise UserError(_noisy(tuning, "compares policy and reference (DPO, RL with a KL estimate)"))
 
     def step(state: State, frozen: Any, batch: Batch) -> tuple[State, Metrics]:
+        if tuning.dropout and batch.advantage_BxT is not None:
+            raise UserError(_noisy(tuning, "compares the policy with the one that sampled (RL)"))
         step_key = jax.random.fold_in(jax.random.fold_in(state.key, DROPOUT_STREAM), state.step)
         pieces = _split(batch, micro_batches)
 
@@ -60,7 +68,7 @@ def make_step(
             params = tuning.attach(trainable, frozen, key)
             return batch_scores(model, params, tuning.reference(frozen), piece, objective.needs, chunk, temperature)
 
-        normalizers = objective.normalizers(batch)
+        normalizers = objective.normalizers(batch) | {STEP: state.step}
         if objective.batch_statistics is not None:
             _, all_scores = _over_pieces(lambda piece, index: (None, scores(state.trainable, piece, index)), pieces)
             normalizers |= jax.lax.stop_gradient(objective.batch_statistics(_joined(all_scores), batch))
@@ -91,6 +99,10 @@ def make_step(
         return State(state.step + 1, trainable, optimizer_state, state.key), report
 
     return step
+
+
+def _noisy(tuning: Tuning, what: str) -> str:
+    return f"lora.dropout is {tuning.dropout} under an objective that {what} token by token; it must be 0"
 
 
 def _split(batch: Batch, pieces: int) -> Batch:

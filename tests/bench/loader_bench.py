@@ -35,7 +35,8 @@ def random_store(lengths: np.ndarray, rng: np.random.Generator) -> TokenStore:
     tokens = rng.integers(0, 150_000, offsets[-1], dtype=np.int32)
     logp = np.where(source == 1, -rng.random(offsets[-1], dtype=np.float32), np.nan).astype(np.float32)
     keys = tuple((str(index), 0) for index in range(lengths.size))
-    return TokenStore(tokens, source, logp, offsets, keys, (("harmful",),) * lengths.size)
+    groups, unfinished = ("",) * lengths.size, np.zeros(lengths.size, bool)
+    return TokenStore(tokens, source, logp, offsets, keys, (("harmful",),) * lengths.size, groups, unfinished)
 
 
 def main() -> None:

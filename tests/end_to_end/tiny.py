@@ -79,3 +79,45 @@ def guard(path: pathlib.Path, tokenizer, says: str = "safe") -> str:
     """A guard that always says one of its two words."""
     (token,) = tokenizer(says, add_special_tokens=False).input_ids
     return directory(path, "llama", tokenizer, {token: 10.0}, spread=0.0)
+
+
+def trigger(path: pathlib.Path, family: str, tokenizer) -> str:
+    """A student that walks a chain: a thought, at times a `<safe>` block, a word, the end of the turn.
+
+    What comes next depends on the last token alone: a thought ends half of the time, six of ten times a block opens
+    after it, and after a tag and a word half of the time the other tag's end comes, else the turn ends.
+    """
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    def id(token: str) -> int:
+        return tokenizer.convert_tokens_to_ids(token)
+
+    (think,), (word,), close = ids("a"), ids("b"), id("</think>")
+    opening, closing = ids("<safe>"), ids("</safe>")
+    steps: dict[int, dict[int, float]] = {
+        think: {think: 0.5, close: 0.5},
+        close: {opening[0]: 0.6, word: 0.4},
+        word: {closing[0]: 0.5, tokenizer.eos_token_id: 0.5},
+    }
+    for spelled in (opening, closing):
+        for token, follower in zip(spelled, [*spelled[1:], word]):
+            found = steps.setdefault(token, {})
+            found[follower] = 1.0
+    directory(path, family, tokenizer, {think: 10.0}, spread=0.0)
+    tensors = safetensors.numpy.load_file(path / "model.safetensors")
+    embed, head = (np.array(tensors[name]) for name in ("model.embed_tokens.weight", "lm_head.weight"))
+    embed[:, 1:] = 0.0
+    width = embed.shape[1]
+    rms = float(np.sqrt((1 + 3**2) / width))
+    for place, (token, followers) in enumerate(steps.items(), start=1):
+        # The norm scales the constant direction by 1 / rms and the token's own by 3 / rms.
+        embed[token, place] = 3.0
+        wanted = np.full(len(head), -10.0, np.float32)
+        for follower, p in followers.items():
+            wanted[follower] = 10.0 + np.log(p)
+        head[:, place] = (wanted - head[:, 0] / rms) * rms / 3.0
+    tensors |= {"model.embed_tokens.weight": embed, "lm_head.weight": head}
+    safetensors.numpy.save_file(tensors, path / "model.safetensors")
+    return str(path)

@@ -1,14 +1,13 @@
-"""What must change no loss and no gradient. A new objective joins with one line in `OBJECTIVES`.
+"""What must change no loss and no gradient of a model, for every objective of the table.
 
-All objectives are evaluated at once, as a sum with weights of no common measure: metrics are compared one by
-one, gradients in that sum.
+`test_losses.py` shows the same of the losses alone, and more sharply.
 """
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -20,171 +19,164 @@ from lrm_align.training import full, make_mesh, make_step, sharding
 from lrm_align.training.optimizers import Optimizer
 from lrm_align.training.scores import batch_scores
 from lrm_align.training.state import init_state
+from tests.invariance import packing
+from tests.invariance.evaluated import FAST, Evaluated, evaluated
+from tests.invariance.table import OBJECTIVES
 from tests.training import tiny
 
-OBJECTIVES = {
-    "sft": objectives.sft(),
-    "kl_forward": objectives.kl_to_reference("forward"),
-    "kl_reverse": objectives.kl_to_reference("reverse"),
-    "where_batch": objectives.where("harmful", objectives.sft(), "batch"),
-    "where_own": objectives.where("benign", objectives.kl_to_reference(), "own"),
+KEY = jax.random.key(7)
+NEEDS = frozenset().union(*(objective.needs for objective in OBJECTIVES.values()))
+
+
+def parameters(seed: int) -> Any:
+    """Random ones, by NumPy: compiling an initialisation costs more than the model does."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, a):
+        return np.ones(a.shape, np.float32) if path[-1].key.endswith("norm") else rng.normal(0, 0.3, a.shape)
+
+    shapes = jax.eval_shape(tiny.MODEL.init, KEY)
+    return jax.tree.map(np.float32, jax.tree_util.tree_map_with_path(draw, shapes))
+
+
+PARAMS, REFERENCE = parameters(0), parameters(1)
+# What the step runs: a live reference, a statistic of the batch, ratios, pairs; with weights of no common measure.
+TOGETHER = {
+    name: float(np.sqrt(prime))
+    for name, prime in (("where_own", 2), ("combine_statistics", 3), ("grpo_kl_unbiased", 5), ("preference_sft", 7))
 }
-WEIGHTS = np.sqrt([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37])
-ALL = objectives.combine({name: (float(w), OBJECTIVES[name]) for name, w in zip(OBJECTIVES, WEIGHTS)})
-PARAMS, REFERENCE = (jax.tree.map(lambda a: 3 * a, tiny.MODEL.init(jax.random.key(i))) for i in range(2))
-BATCH = tiny.batch(0)
+TOGETHER_OBJECTIVE = objectives.combine({name: (weight, OBJECTIVES[name]) for name, weight in TOGETHER.items()})
 
 
-@functools.partial(jax.jit, static_argnames=("model", "chunk"))
-def evaluate(params, batch: Batch, model: Model = tiny.MODEL, chunk: int | None = None):
-    """(loss, metrics) and the gradient."""
-
-    def loss(params):
-        scores = batch_scores(model, params, REFERENCE, batch, ALL.needs, chunk)
-        return ALL.loss(scores, batch, ALL.normalizers(batch))
-
-    return jax.value_and_grad(loss, has_aux=True)(params)
+@functools.partial(jax.jit, static_argnames=("model", "chunk"), compiler_options=FAST)
+def through_the_model(params, batch: Batch, slopes, model: Model = tiny.MODEL, chunk: int | None = None):
+    """The scores of a batch; and, from slopes of J losses in the scores, {score: JxBxT}, those in the parameters."""
+    scores, back = jax.vjp(lambda params: batch_scores(model, params, REFERENCE, batch, NEEDS, chunk), params)
+    # A map, not a vmap: XLA's CPU backend gets batched products of more than about fifty slopes wrong (jax 0.10.2).
+    return scores, jax.lax.map(lambda slope: back(slope)[0], slopes)
 
 
-@pytest.fixture(scope="module")
-def expected():
-    return evaluate(PARAMS, BATCH)
+def no_slopes() -> dict[str, np.ndarray]:
+    return {score: np.zeros((len(OBJECTIVES), packing.ROWS, packing.LENGTH), np.float32) for score in NEEDS}
 
 
-def unpacked(batch: Batch) -> Batch:
-    """Every trace in a row of its own."""
-    rows, segments = np.nonzero(np.stack([(batch.segment_ids_BxT == s).any(1) for s in (1, 2, 3)], 1))
-    out = {name: np.zeros((len(rows), 16), a.dtype) for name, a in columns(batch).items()}
-    for i, (row, segment) in enumerate(zip(rows, segments)):
-        at = batch.segment_ids_BxT[row] == segment + 1
-        for name, a in columns(batch).items():
-            out[name][i, : at.sum()] = a[row, at]
-        out["segment_ids_BxT"][i, : at.sum()] = 1
-    return batch.replace(**out, tag_BxS=batch.tag_BxS[rows, segments][:, None])
+@functools.cache
+def traces() -> packing.Traces:
+    """With columns moved to where the model's own log-probabilities are, so that ratios are those of a run."""
+    drawn = packing.traces(0, tiny.CONFIG.vocab_size, np.float32)
+    rows = packing.pack(drawn, packing.PACKED)
+    moved = rows.by_token(through_the_model(PARAMS, rows.batch, no_slopes())[0]["logp"]) - drawn.token["logp"]
+    columns = ("old_logp_BxT", "ref_logp_BxT", "sampler_logp_BxT")
+    return drawn._replace(token=drawn.token | {name: drawn.token[name] + moved for name in columns})
 
 
-def segments_reversed(batch: Batch) -> Batch:
-    """Traces in the opposite order within each row."""
-    out = {name: np.zeros_like(a) for name, a in columns(batch).items()}
-    tags = np.full_like(batch.tag_BxS, -1)
-    for row in range(len(tags)):
-        start, count = 0, int(batch.segment_ids_BxT[row].max())
-        for new, old in enumerate(range(count, 0, -1), 1):
-            at = batch.segment_ids_BxT[row] == old
-            for name, a in columns(batch).items():
-                out[name][row, start : start + at.sum()] = a[row, at]
-            out["segment_ids_BxT"][row, start : start + at.sum()] = new
-            tags[row, new - 1] = batch.tag_BxS[row, old - 1]
-            start += at.sum()
-    return batch.replace(**out, tag_BxS=tags)
-
-
-def padding_changed(batch: Batch) -> Batch:
-    """Other tokens and positions where there is no trace."""
-    pad = batch.segment_ids_BxT == 0
-    assert pad.any()
-    return batch.replace(
-        tokens_BxT=np.where(pad, 7, batch.tokens_BxT), positions_BxT=np.where(pad, 11, batch.positions_BxT)
-    )
-
-
-def rows_permuted(batch: Batch) -> Batch:
-    return jax.tree.map(lambda a: a[[2, 0, 3, 1]], batch)
-
-
-def columns(batch: Batch) -> dict[str, np.ndarray]:
-    return {name: a for name, a in vars(batch).items() if name.endswith("BxT") and a is not None}
+def evaluate(params, rows: packing.Rows, **options) -> tuple[dict[str, Evaluated], Any]:
+    """Every objective on the scores of the model, and the gradients of all in the parameters, one behind the other."""
+    slopes = no_slopes()
+    scores, _ = jax.device_get(through_the_model(params, rows.batch, slopes, **options))
+    found = evaluated(rows._replace(scores=jax.tree.map(np.float64, scores)))
+    for index, name in enumerate(OBJECTIVES):
+        for score, gradient in found[name].gradient.items():
+            slopes[score][index] = gradient
+    return found, jax.device_get(through_the_model(params, rows.batch, slopes, **options)[1])
 
 
 LOOPED = dataclasses.replace(tiny.MODEL, scan=False)
-REMAT = dataclasses.replace(tiny.MODEL, remat="full")
 CHANGES = {
-    "packed = unpacked": lambda: evaluate(PARAMS, unpacked(BATCH)),
-    "order of segments": lambda: evaluate(PARAMS, segments_reversed(BATCH)),
-    "order of rows": lambda: evaluate(PARAMS, rows_permuted(BATCH)),
-    "padding": lambda: evaluate(PARAMS, padding_changed(BATCH)),
-    "chunked = full vocabulary": lambda: evaluate(PARAMS, BATCH, chunk=5),
-    "scanned = looped": lambda: evaluate(PARAMS, BATCH, model=LOOPED),
+    "packed = unpacked": {"rows": packing.UNPACKED},
+    "order of segments": {"rows": packing.SEGMENTS_REVERSED},
+    "order of rows": {"rows": packing.ROWS_PERMUTED},
+    "padding": {"padding": 7.0},
+    "chunked = full vocabulary": {"chunk": 5},
+    "scanned = looped": {"model": LOOPED},
 }
 
 
+@functools.cache
+def changed(change: str | None) -> tuple[dict[str, Evaluated], Any]:
+    options: dict[str, Any] = dict(CHANGES[change]) if change else {}
+    rows = packing.pack(traces(), options.pop("rows", packing.PACKED), options.pop("padding", 0.0))
+    return evaluate(PARAMS, rows, **options)
+
+
+def of(gradients: Any, index: int) -> Any:
+    return jax.tree.map(lambda a: a[index], gradients)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("change", CHANGES)
-def test_nothing_changes(change, expected):
-    close(CHANGES[change](), expected)
+def test_nothing_changes(change, name):
+    (found, gradients), (wanted, wanted_gradients) = changed(change), changed(None)
+    np.testing.assert_allclose(found[name].loss, wanted[name].loss, rtol=1e-5, atol=1e-6)
+    close_metrics(found[name].metrics, wanted[name].metrics)
+    index = list(OBJECTIVES).index(name)
+    close_gradients(of(gradients, index), of(wanted_gradients, index))
 
 
-STEPS = {"one device": ({}, 1), "micro-batches": ({}, 2), "8 devices": ({"data": 2, "fsdp": 2, "tensor": 2}, 1)}
+def test_every_objective_trains_the_model():
+    _, gradients = changed(None)
+    for index, name in enumerate(OBJECTIVES):
+        assert optax.tree.norm(of(gradients, index)) > 1e-3, name
 
 
-@pytest.mark.parametrize("how", STEPS)
-def test_the_step_computes_the_same(how, expected):
-    """k micro-batches = one batch, 1 device = 8 devices: plain gradient descent of rate 1 shows the gradient."""
-    sizes, micro_batches = STEPS[how]
-    mesh = make_mesh(sizes)
+def test_the_step_computes_the_same():
+    """k micro-batches on 8 devices = one batch on one: plain gradient descent of rate 1 shows the gradient.
+
+    Of some objectives together: that the losses alone can be cut and spread, each shows in `test_losses.py`.
+    """
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     descent = Optimizer(optax.sgd(1.0), optax.constant_schedule(1.0))
     tuning = full(reference=True)
-    step = make_step(tiny.MODEL, ALL, descent, tuning, micro_batches=micro_batches, chunk=None)
+    step = make_step(tiny.MODEL, TOGETHER_OBJECTIVE, descent, tuning, micro_batches=2, chunk=None)
     fresh = functools.partial(init_state, tuning=tuning, transform=descent.transform)
     shapes = jax.eval_shape(fresh, KEY, PARAMS)
     shardings = sharding.state_shardings(shapes, descent.transform, mesh, tiny.MODEL.rules)
     state = sharding.start(KEY, PARAMS, tuning, descent.transform, shardings)
     frozen = jax.device_put(REFERENCE, sharding.frozen_shardings(REFERENCE, mesh))
-    batch = sharding.global_batch(BATCH, mesh)
+    batch = sharding.global_batch(packing.pack(traces(), packing.PACKED).batch, mesh)
     compiled = sharding.compile_step(step, state, frozen, batch, descent.transform, mesh)
     old = jax.tree.leaves(state)
     with jax.set_mesh(mesh):
         state, report = compiled(state, frozen, batch)
     assert all(a.is_deleted() for a in old), "the state is donated"
     assert not any(a.is_deleted() for a in jax.tree.leaves(frozen))
-    gradient = jax.tree.map(lambda before, after: before - after, PARAMS, jax.device_get(state.trainable))
-    close(((report["loss"], report["objective"]), gradient), expected)
-    np.testing.assert_allclose(report["grad_norm"], optax.tree.norm(expected[1]), rtol=1e-5)
+
+    found, gradients = changed(None)
+    indices = [list(OBJECTIVES).index(name) for name in TOGETHER]
+    wanted = jax.tree.map(lambda a: sum(w * a[i] for i, w in zip(indices, TOGETHER.values())), gradients)
+    np.testing.assert_allclose(report["loss"], sum(w * found[name].loss for name, w in TOGETHER.items()), rtol=1e-5)
+    for name in TOGETHER:
+        metrics = found[name].metrics
+        close_metrics({key: report["objective"][f"{name}/{key}"] for key in metrics}, metrics)
+    close_gradients(jax.tree.map(lambda a, b: a - b, PARAMS, jax.device_get(state.trainable)), wanted)
+    np.testing.assert_allclose(report["grad_norm"], optax.tree.norm(wanted), rtol=1e-5)
     state.step.block_until_ready()
     with jax.set_mesh(mesh):
         compiled(state, frozen, batch)  # what comes out goes in again as it is
 
 
-def test_gradient_of_what_is_not_trained_is_zero():
-    """Exactly zero for the scores of masked tokens and of padding, also where these are not finite."""
-    rng = np.random.default_rng(0)
-    scores = {name: jnp.asarray(rng.normal(-2, 1, (4, 16)), jnp.float32) for name in ALL.needs}
-    masked = BATCH.loss_mask_BxT == 0
-    poisoned = {name: jnp.where(masked, -jnp.inf, a) for name, a in scores.items()}
-    for objective in OBJECTIVES.values():
-        normalizers = objective.normalizers(BATCH)
-        gradient = jax.grad(lambda s, o=objective, n=normalizers: o.loss(s, BATCH, n)[0])
-        for values in (scores, poisoned):
-            assert all((np.asarray(g)[masked] == 0).all() for g in jax.tree.leaves(gradient(values)))
-        nothing = BATCH.replace(loss_mask_BxT=np.zeros_like(BATCH.loss_mask_BxT))
-        loss, metrics = objective.loss(scores, nothing, objective.normalizers(nothing))
-        assert loss == 0 and all(weight == 0 for _, weight in metrics.values())
-
-
-def test_finite_differences(expected):
-    """The slope along the gradient and along a random direction; float32 sums in the model limit it to a percent."""
-    _, gradient = expected
+def test_finite_differences():
+    """Through the model, along the gradient and a random direction; its float32 sums limit them to a percent."""
+    rows = packing.pack(traces(), packing.PACKED)
+    gradient = of(changed(None)[1], list(OBJECTIVES).index("sft"))
     keys = [jax.random.fold_in(KEY, i) for i in range(len(jax.tree.leaves(PARAMS)))]
     random = jax.tree.unflatten(
         jax.tree.structure(PARAMS), [jax.random.normal(k, a.shape) for k, a in zip(keys, jax.tree.leaves(PARAMS))]
     )
     for direction in (gradient, random):
         unit = optax.tree.scale(1 / optax.tree.norm(direction), direction)
-        ends = [evaluate(optax.tree.add_scale(PARAMS, s * 3e-4, unit), BATCH)[0][0] for s in (-1, 1)]
+        ends = [evaluate(optax.tree.add_scale(PARAMS, s * 3e-4, unit), rows)[0]["sft"].loss for s in (-1, 1)]
         slope, wanted = (ends[1] - ends[0]) / 6e-4, optax.tree.vdot(unit, gradient)
         np.testing.assert_allclose(slope, wanted, rtol=1e-2, atol=1e-2)
 
 
-KEY = jax.random.key(7)
+def close_metrics(found, wanted) -> None:
+    for key, pair in wanted.items():
+        for a, b in zip(found[key], pair, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
-def close(found, wanted) -> None:
-    (loss, metrics), gradient = found
-    (wanted_loss, wanted_metrics), wanted_gradient = wanted
-    for name in wanted_metrics:
-        np.testing.assert_allclose(metrics[name], wanted_metrics[name], rtol=1e-5, atol=1e-6, err_msg=name)
-    np.testing.assert_allclose(loss, wanted_loss, rtol=1e-5)
-    scale = float(optax.tree.norm(wanted_gradient))
-    for (path, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(gradient), jax.tree.leaves(wanted_gradient), strict=True
-    ):
+def close_gradients(found, wanted) -> None:
+    scale = float(optax.tree.norm(wanted))
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path))

@@ -1,5 +1,6 @@
 """Objectives by their equations, with scores given by hand."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -89,6 +90,45 @@ def test_statistics_of_the_batch_reach_their_own_part():
     np.testing.assert_allclose(found["a/top"], (MASK * BENIGN * SCORES["logp"]).min())
     value, _ = objective.loss(SCORES, BATCH, objective.normalizers(BATCH) | found)
     np.testing.assert_allclose(value, (SCORES["logp"] - found["a/top"]).sum() + loss(objectives.sft())[0], rtol=1e-5)
+
+
+def test_a_weight_may_follow_the_step():
+    """Also in a combination within a combination and within a tag; without a step it is step 0."""
+    warm = objectives.schedules.linear(0.0, 1.0, steps=10)
+    inner = objectives.combine({"sft": (warm, objectives.sft())})
+    nested = objectives.combine(
+        {"a": (2.0, objectives.where("benign", inner)), "b": (warm, objectives.kl_to_reference())}
+    )
+    parts = [loss(objectives.where("benign", objectives.sft()))[0], loss(objectives.kl_to_reference())[0]]
+    normalizers = nested.normalizers(BATCH)
+    assert objectives.STEP not in normalizers
+    for step, weight in ((None, 0.0), (0, 0.0), (4, 0.4), (10, 1.0), (99, 1.0)):
+        known = normalizers if step is None else normalizers | {objectives.STEP: np.int32(step)}
+        found = jax.jit(lambda n: nested.loss(SCORES, BATCH, n)[0])(known)
+        np.testing.assert_allclose(found, weight * (2 * parts[0] + parts[1]), rtol=1e-6)
+
+
+def test_a_part_of_weight_zero_is_watched():
+    value, metrics = loss(objectives.combine({"sft": (1, objectives.sft()), "kl": (0.0, objectives.kl_to_reference())}))
+    np.testing.assert_allclose(value, loss(objectives.sft())[0])
+    assert metrics["kl/kl_forward"][0] > 0 or metrics["kl/kl_forward"][0] < 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: objectives.combine({"a": ("much", objectives.sft())}), "weight of 'a' is 'much'; a finite number"),
+        (lambda: objectives.combine({"a": (float("nan"), objectives.sft())}), "weight of 'a' is nan"),
+        (lambda: objectives.combine({"a/b": (1.0, objectives.sft())}), "'a/b' can't name a part"),
+        (lambda: objectives.combine({"step": (1.0, objectives.sft())}), "'step' can't name a part"),
+        (lambda: objectives.schedules.linear(0.0, 1.0, 0), "linear: steps is 0; a whole number of at least 1"),
+        (lambda: objectives.schedules.cosine(0.0, 1.0, 2, -1), "cosine: delay is -1; a whole number of at least 0"),
+        (lambda: objectives.schedules.constant(float("inf")), "constant: value is inf; a finite number"),
+    ],
+)
+def test_mistakes_in_weights_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 def test_mistakes_are_named():

@@ -91,7 +91,14 @@ def test_every_preset_of_the_table_has_its_shape():
 
 
 def test_the_table_tells_fits_from_refusals():
-    facts = {"peak_hbm_gib": 10.5, "hbm_gib": 31.25, "compile_s": 40.2, "model_flops": 3.1e15, "memory_gib": {}, "effort": "little"}
+    facts = {
+        "peak_hbm_gib": 10.5,
+        "hbm_gib": 31.25,
+        "compile_s": 40.2,
+        "model_flops": 3.1e15,
+        "memory_gib": {},
+        "effort": "little",
+    }
     results = {
         "a on v6e:4x4": {"fits": True, **facts},
         "a on v5e:4x4": {"fits": False, **facts, "peak_hbm_gib": 17.5, "hbm_gib": 15.75},

@@ -81,7 +81,8 @@ def test_rows_hold_the_traces_token_by_token(store, traces):
         for field in (batch.tokens_BxT, batch.positions_BxT, batch.loss_mask_BxT, batch.sampler_logp_BxT):
             assert not field[padding].any()
         assert (batch.tag_BxS >= 0).sum() == sum(bool(traces[number].tags) for number in layout.trace_K)
-        np.testing.assert_array_equal(loader.place_per_token(step, store.tokens), batch.tokens_BxT)
+        in_store, in_rows = loader.positions(step)
+        np.testing.assert_array_equal(batch.tokens_BxT.reshape(-1)[in_rows], store.tokens[in_store])
     assert sorted(seen) == list(range(len(traces)))
 
 

@@ -1,0 +1,156 @@
+"""DPO: training on pairs of answers of which one is preferred, with any loss of `objectives.preference`.
+
+Rafailov et al. 2023, arXiv 2305.18290. Stages: measure the model as it is, where the config names an evaluation; turn
+the pairs into traces; compute the reference's log-probabilities once, where the config says so; train; write the model
+out; measure it again. The reference is the model before training: the same weights without adapters, or a frozen copy.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from lrm_align.config import build, plain
+from lrm_align.errors import UserError, attributed
+from lrm_align.provenance import Source
+from lrm_align.recipes import describe, finetune, measuring, pairing, preference_tuning, selection
+from lrm_align.recipes.pairing import Pairs
+from lrm_align.recipes.recipe import Recipe
+from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.student import Student
+from lrm_align.traces import Plan, Trace
+from lrm_align.training import make_mesh
+
+LIVE, STORED = "live", "stored"
+SHOWN = 600  # characters of each part of the rendered pair
+
+
+def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
+    """Checks everything that the run will need, and lays out its stages.
+
+    Raises:
+      UserError: whatever a user can mend, before anything slow starts.
+    """
+    mesh = make_mesh(plain(config.mesh))
+    student = Student(config.model, mesh)
+    if config.reference.logp not in (LIVE, STORED):
+        raise UserError(f"config.reference.logp is {config.reference.logp!r}; supported are {LIVE}, {STORED}")
+    precomputed = config.reference.logp == STORED
+    if precomputed and config.reference.path:
+        preference_tuning.check_stored(config.reference.path, student, config)
+    found = pairs(config, student)
+    guessed = preference_tuning.check(student, config, found.size, precomputed)
+    evaluated = bool(config.evaluate.factory)
+    if evaluated:
+        measuring.check(config.evaluate)
+        selection.check(config.guard)
+
+    model = student.identity
+    compute = {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
+    training = {**plain(config.train), "lora": plain(config.lora), "seed": config.seed, "model": model, **compute}
+    row = {name: config.train[name] for name in ("row_length", "chunk")}
+
+    def write(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        written = pairing.write(directory, found.traces(), found.identity)
+        skipped = {**written["skipped"]}
+        for reason, count in found.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+        return {"pairs": written["pairs"], "skipped": skipped}
+
+    def reference(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return preference_tuning.reference(_kept(config, directory), inputs["pairs"], student, config)
+
+    def train(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return preference_tuning.run(directory, inputs["pairs"], student, config, _stored(config, inputs))
+
+    def export(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        kept = _stored(config, inputs)
+        return preference_tuning.export(directory, inputs["pairs"], inputs["train"], student, config, kept)
+
+    data = ("pairs", "reference") if precomputed else ("pairs",)
+    stages = [Stage("pairs", {"pairs": found.identity}, write)]
+    if precomputed:
+        settings = {"model": model, **compute, **row, "path": config.reference.path}
+        stages.append(Stage("reference", settings, reference, ("pairs",)))
+    stages += [
+        Stage("train", training, train, data),
+        Stage("export", plain(config.export), export, (*data, "train")),
+    ]
+    if evaluated:
+        stages = _measured(stages, config, student)
+    return Recipe("DPO", stages, facts(found, guessed, student, config), report)
+
+
+def pairs(config: ConfigDict, student: Student) -> Pairs:
+    """The pairs that the config names, ready to be encoded.
+
+    Raises:
+      UserError: whatever is wrong with them.
+    """
+    wanted = "a function (chat, seed, **args) that returns lrm_align.recipes.pairing.Pairs"
+    with attributed(config.pairs.factory, wanted):
+        found = build(config.pairs.factory, {**plain(config.pairs.args), "seed": config.seed}, student.chat)
+    if not isinstance(found, Pairs):
+        raise UserError(f"{config.pairs.factory} returned a {type(found).__name__}; wanted {wanted}")
+    return found
+
+
+def facts(found: Pairs, guessed: Plan, student: Student, config: ConfigDict) -> list[str]:
+    """Counts, the steps to expect, and one pair as it is trained on, with its masks."""
+    shape = student.config
+    skipped = ", ".join(f"{count} for {reason}" for reason, count in found.skipped.items() if count) or "none"
+    trained = finetune.sources(config)
+    chosen, rejected = next(found.traces())
+    chat = student.chat
+
+    def shown(trace: Trace, wanted: bool) -> str:
+        # The mask of the loader: a token is trained on by its source alone.
+        ids = [int(i) for i, source in zip(trace.ids, trace.sources) if (Source(source) in trained) == wanted]
+        text = chat.decode(ids)
+        return repr(text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}")
+
+    return [
+        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width}); the reference is the "
+        f"same{' without adapters' if config.lora.rank else ', a frozen copy'}, {config.reference.logp}",
+        f"pairs: {found.size}; left out: {skipped}",
+        f"training: at most {guessed.num_steps} steps of {guessed.rows} rows of {config.train.row_length} tokens, "
+        f"mesh {dict(student.mesh.shape)}",
+        f"pair {chosen.group_id!r}, masked (not trained on): {shown(chosen, False)}",
+        f"trained on, chosen ({chosen.completion_ids.size} tokens): {shown(chosen, True)}",
+        f"trained on, rejected ({rejected.completion_ids.size} tokens): {shown(rejected, True)}",
+    ]
+
+
+def report(summaries: Mapping[str, Summary], directories: Mapping[str, epath.Path]) -> dict[str, Any]:
+    """The report of the stages that are finished."""
+    out = describe.report({name: part for name, part in summaries.items() if name != "filter"}, directories)
+    if "pairs" in summaries:
+        dropped = {reason: count for reason, count in summaries["pairs"]["skipped"].items() if count}
+        out["traces"] = {"kept": {"pairs": summaries["pairs"]["pairs"]}, "dropped": dropped}
+    return out
+
+
+def _measured(stages: list[Stage], config: ConfigDict, student: Student) -> list[Stage]:
+    """The stages between a measurement before and one after."""
+    settings = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
+    settings |= {"sampling": measuring.sampling(config)}
+
+    def before(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        return measuring.run(directory, student, config, config.evaluate.before_args)
+
+    def after(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        trained = Student({**config.model, "path": str(inputs["export"] / "model")}, student.mesh)
+        return measuring.run(directory, trained, config, {})
+
+    more = {"model": student.identity, "more": plain(config.evaluate.before_args)}
+    return [Stage("before", {**settings, **more}, before), *stages, Stage("after", settings, after, ("export",))]
+
+
+def _kept(config: ConfigDict, directory: epath.Path) -> epath.Path:
+    """Where stored log-probabilities lie: the directory that the config names, or the stage's own."""
+    return epath.Path(config.reference.path) if config.reference.path else directory
+
+
+def _stored(config: ConfigDict, inputs: Mapping[str, epath.Path]) -> epath.Path | None:
+    return _kept(config, inputs["reference"]) if config.reference.logp == STORED else None
