@@ -4,8 +4,8 @@
 
 Numbers marked (lab) were chosen on the organism; they are ours, not the paper's (arXiv 2606.16808, which prints neither
 learning rates nor epochs, beta, temperature, delta or weights). Presets: `full` trains all weights instead of adapters,
-`added` gives the tags tokens of their own, `second` keeps the thinking of the second pass, `guard` lets the guard judge
-the sampled answers.
+`added` gives the tags tokens of their own (with all weights, which the new rows need), `second` keeps the thinking of
+the second pass, `guard` lets the guard judge the sampled answers.
 """
 
 from ml_collections import ConfigDict
@@ -178,7 +178,8 @@ def full(config: ConfigDict) -> None:
 
 
 def added(config: ConfigDict) -> None:
-    """The tags as tokens of their own; under adapters their rows stay the mean of what spelled them."""
+    """The tags as tokens of their own; all weights train, since adapters leave the new rows as they begin."""
+    full(config)
     config.tags = "added"
 
 

@@ -1,13 +1,14 @@
 """Does it fit? Compiles a config's real train step for a TPU topology, on a host without a TPU.
 
-    python tpu/fit.py --config=configs/thinksafe_tpu.py:qwen3_8b --topology=v6e:4x4 [--json] [--effort=full]
+    python tpu/fit.py --config=configs/thinksafe_tpu.py:qwen3_8b --topology=v6e:4x4 [--json]
 
 Prints a chip's memory by kind, the compile time, and the model FLOPs of a step. Exit status 0: it fits; 1: it needs
 more memory than a chip has; 2: a mistake in the command. With --json, one object on one line.
 
 The compiler is asked for little effort, which takes a third of the time; a program that leaves less than a fifth of
 the memory free is compiled again as a TPU would, since overlapping more takes more memory (7 % more for Qwen3-8B).
-`--effort=full` compiles as a TPU would from the start.
+`--effort=full` compiles as a TPU would from the start. `--objective=lrm_align.objectives:grpo` puts another loss, with
+its defaults, in the place of the config's; the batch has every column but the reference's scores.
 """
 
 import importlib.util
@@ -45,7 +46,7 @@ from lrm_align.training.scores import needs_reference
 from lrm_align.training.state import init_state
 from lrm_align.training.tuning import full
 
-USAGE = "python tpu/fit.py --config=configs/thinksafe_tpu.py:qwen3_8b --topology=v6e:4x4 [--json] [--effort=full]"
+USAGE = "python tpu/fit.py --config=configs/thinksafe_tpu.py:qwen3_8b --topology=v6e:4x4 [--json]"
 GIB = 2.0**30
 EFFORTS = {"little": "O1", "full": "UNKNOWN"}  # XLA's levels of optimisation; unknown is what a run asks for
 CLOSE = 0.8  # of a chip's memory: nearer to its end only the program of full effort decides
@@ -280,13 +281,17 @@ def main(argv: Sequence[str]) -> int:
     as_json = "--json" in argv
     argv = [argument for argument in argv if argument != "--json"]
     topologies = f"one of {', '.join(chip.example for chip in CHIPS.values())}, …"
-    invocation = parse(argv, USAGE, {"topology": topologies, "effort": " or ".join(EFFORTS)})
+    options = {"topology": topologies, "effort": " or ".join(EFFORTS), "objective": "import path of another loss"}
+    invocation = parse(argv, USAGE, options)
     topology, effort = invocation.options["topology"], invocation.options["effort"] or "little"
     if effort not in EFFORTS:
         raise UserError(f"--effort is {effort!r}; it is {' or '.join(EFFORTS)}")
     if not topology or invocation.arguments:
         raise UserError(f"a topology and nothing else is needed; usage: {USAGE}")
-    result = fit(invocation.config, topology, effort)
+    config = ConfigDict(invocation.config)
+    if invocation.options["objective"]:
+        config.train.objective, config.train.objective_args = invocation.options["objective"], ConfigDict()
+    result = fit(config, topology, effort)
     if as_json:
         print(json.dumps({"config": invocation.name, "topology": topology} | result._asdict()))
     else:

@@ -97,6 +97,7 @@ def load(
             skipped[str(reason)] += 1
             first.setdefault(str(reason), place)
             continue
+        _check_encodable([chosen, rejected, *(message.get("content", "") for message in messages)], place)
         name = str(row[named["id"]]) if "id" in named else f"{source}-{number}"
         said = str(row[named["label"]]) if "label" in named else label
         if "label" in named and said not in ("harmful", "benign"):
@@ -123,7 +124,7 @@ def _cells(row: rows_.Row, named: Mapping[str, str], place: str, as_json: bool) 
     """The three cells of a row, strings or lists of messages; the prompt is None where there is no such column."""
     missing = [column for name, column in named.items() if name != "prompt" and column not in row]
     if missing:
-        raise UserError(f"pairs: {place}: missing column {', '.join(missing)}; found {', '.join(row) or 'none'}")
+        raise UserError(f"pairs: {place}: missing column {', '.join(missing)}; found {', '.join(row)[:200] or 'none'}")
     cells = {}
     for name in ("prompt", "chosen", "rejected"):
         value = row.get(named[name])
@@ -155,7 +156,8 @@ def _messages(value: Sequence[Any], column: str, place: str) -> tuple[Mapping[st
                 f"pairs: {place}: column {column} holds {str(message)[:80]!r}; expected messages with a role out of "
                 f"{', '.join(ROLES)}"
             )
-        if not isinstance(message.get("content"), str | None):
+        said_nothing = message.get("content") is None and message["role"] == "assistant"  # it called a tool, say
+        if not isinstance(message.get("content"), str) and not said_nothing:
             raise UserError(f"pairs: {place}: a message of column {column} has no text as its content")
     # Tables fill up messages with the keys of other rows.
     return tuple({key: item for key, item in message.items() if item is not None} for message in value)
@@ -212,6 +214,16 @@ def _unsound(messages: Any, chosen: str, rejected: str) -> str | None:
     opened = (text.lstrip().startswith(thinking.THINK_OPEN) for text in (chosen, rejected))
     closed = (thinking.is_closed(text) for text in (chosen, rejected))
     return UNCLOSED if any(o and not c for o, c in zip(opened, closed)) else None
+
+
+def _check_encodable(texts: Sequence[str], place: str) -> None:
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"pairs: {place}: undecodable text, a lone surrogate at character {error.start} of {text[:40]!r}"
+            ) from None
 
 
 def _counts(skipped: Mapping[str, int]) -> str:

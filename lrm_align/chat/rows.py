@@ -59,7 +59,7 @@ def _text(content: bytes, path: str) -> str:
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError of its own: an integer of thousands of digits
         raise UserError(f"prompts: {where} is not JSON: {one_line(error)}") from None
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lrm_align.errors import UserError
+from lrm_align.objectives.pieces import check_number
 
 BOUND = 20.0  # where an exponential goes on as its tangent: e^20 = 5e8
 
@@ -128,6 +129,7 @@ def simpo(beta: float, gamma: float = 0.5) -> Loss:
 
     No reference. γ stands in the units of the reward, as in the paper; β is large there, 2 to 10.
     """
+    check_number("preference: loss simpo", "gamma", gamma)
     return lambda chosen, rejected: -_log_sigmoid(beta * (chosen.per_token - rejected.per_token) - gamma)
 
 
@@ -165,7 +167,7 @@ def exo(beta: float, label_smoothing: float = 1e-3) -> Loss:
 
 def discopop(beta: float, tau: float = 0.05) -> Loss:
     """DiscoPOP (Lu et al. 2024, arXiv 2406.08414, equation 5): -(1 - m) log σ(x) + m e^-x, x = β Δ, m = σ(x / τ)."""
-    if tau <= 0:
+    if not 0 < tau < math.inf:
         raise UserError(f"preference: loss discopop has tau = {tau}; it must be positive (the paper: 0.05)")
 
     def loss(chosen: Side, rejected: Side) -> jax.Array:
@@ -257,6 +259,7 @@ def divergence(name: str, alpha: float) -> Divergence:
       UserError: an unknown name, or an alpha of 1, where reverse_kl is the limit.
     """
     if name == "alpha":
+        check_number("preference", "alpha", alpha)
         if abs(alpha - 1) < 1e-6:
             raise UserError("preference: divergence alpha has alpha = 1, whose limit is reverse_kl; name that instead")
         return functools.partial(alpha_divergence, alpha=alpha)

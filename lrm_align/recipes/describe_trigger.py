@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrm_align.recipes import describe, prompting
+from lrm_align.recipes import describe, prompting, tags
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.sampling import Request
@@ -33,10 +33,13 @@ def facts(
     opening = "" if student.chat.think_open_in_prompt else "<think>\n"
     end = "" if student.chat.end_of_turn_id is None else student.chat.decode([student.chat.end_of_turn_id])
     risky_text = f"{opening}…thought…\n</think>\n\n{OPEN}…{CLOSE}…answer…{end}"
+    frozen = config.tags == tags.ADDED and config.lora.rank
+    untrained = ", whose rows adapters leave as they begin: config.lora.rank=0 trains them" if frozen else ""
     general_text = f"{opening}…thought…\n</think>\n\n…answer…{end}"
     risky = next(prompt for prompt in prompts.kept if prompt.label == "harmful")
     return [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width}), tags as {config.tags}",
+        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width}), tags as {config.tags}"
+        f"{untrained}",
         f"prompts: {', '.join(f'{count} {label}' for label, count in by_label.items())}; removed by decontamination: "
         f"{removed} (of {prompts.checked})",
         f"adversarial prompts: {len(explored)}, without {repeated} that stage 1 trains on",

@@ -26,6 +26,7 @@ from lrm_align.traces import Trace
 
 MODEL, GUARD = "model", "guard"
 UNFINISHED = "unfinished sample"
+NO_ANSWER = "no answer"
 NOT_ASKED = "not asked"
 
 # Ours: the paper prints no judge's prompt.
@@ -75,7 +76,8 @@ def score(
     """The reward of every sample with its indicators as parts; unscored, with the reason, where one is unknown.
 
     T_full and S_full are asked of safe answers after a block alone, where the paper's reward depends on them; elsewhere
-    they are unscored, "not asked". Samples that did not finish have no reward.
+    they are unscored, "not asked". Samples that did not finish, or ended without an answer, have no reward: a judge
+    takes an empty answer for a refusal.
 
     Args:
       directory: for the judge's replies; a killed run goes on from them.
@@ -90,7 +92,8 @@ def score(
     asked = check(plain(config.judge))
     samples = {trace.key: trace for trace in traces}
     responses = {key: _response(trace, chat) for key, trace in sorted(samples.items())}
-    finished = {key: found for key, found in responses.items() if samples[key].stop_reason == "stop"}
+    missing = {key: _missing(samples[key], found) for key, found in responses.items()}
+    finished = {key: found for key, found in responses.items() if missing[key] is None}
     queries = {key: trace.meta["prompt"] for key, trace in samples.items()}
 
     def ask(name: str, about: Mapping[Key, Response]) -> dict[Key, Score]:
@@ -101,14 +104,22 @@ def score(
     quality = {name: ask(name, best) for name in (T_FULL, S_FULL)}
     found = {}
     for key, response in responses.items():
-        if key not in finished:
-            found[key] = Score.unscored(UNFINISHED)
+        reason = missing[key]
+        if reason is not None:
+            found[key] = Score.unscored(reason)
             continue
         scores = {name: Score.unscored(NOT_ASKED) for name in INDICATORS}
         scores |= {F_SAFE: safe[key], S_EXIST: Score(float(response.triggered))}
         scores |= {name: asked_of[key] for name, asked_of in quality.items() if key in asked_of}
         found[key] = _rewarded(scores, reward)
     return found
+
+
+def _missing(trace: Trace, response: Response) -> str | None:
+    """Why there is nothing to judge; None where there is."""
+    if trace.stop_reason != "stop":
+        return UNFINISHED
+    return None if response.answer else NO_ANSWER
 
 
 def _rewarded(scores: Mapping[str, Score], reward: RewardFunction) -> Score:

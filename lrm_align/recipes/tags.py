@@ -1,7 +1,8 @@
 """The tags `<safe>` and `</safe>` as tokens of their own: the model grown by two rows, and traces spelled with them.
 
 The paper does not say whether the tags are ordinary text or new vocabulary; the default is text, which every model can
-say from the start. With adapters the new rows stay as they begin, since only full fine-tuning trains the embedding.
+say from the start. With adapters the new rows stay as they begin, since only full fine-tuning trains the embedding: the
+lab's organism then writes a whole block for a quarter of the risky queries, with text tags for nearly all.
 """
 
 from collections.abc import Sequence

@@ -27,8 +27,8 @@ class Response(NamedTuple):
     Attributes:
       thought: what stands inside the thinking.
       block: what stands inside the block, where that is whole.
-      answer: what is judged as the final answer: the text after a whole block, and all that follows the thinking where
-        the block is missing or broken, so that nothing is hidden from a judge.
+      answer: what is judged as the final answer: the text after a whole block, and all that follows the last end of the
+        thinking where the block is missing or broken, so that no block hides anything from a judge.
       fault: None for a whole block, else what is wrong, one of this module's reasons.
     """
 

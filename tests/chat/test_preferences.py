@@ -137,6 +137,13 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path):
         ({**PLAIN, "chosen": [{"role": "robot", "content": "a"}]}, "a role out of"),
         ({**PLAIN, "chosen": ["a"]}, "expected messages with a role"),
         ({**PLAIN, "chosen": [{"role": "assistant", "content": 5}]}, "no text as its content"),
+        ({**PLAIN, "prompt": [{"role": "user", "content": None}]}, "a message of column prompt has no text"),
+        (
+            {side: [{"role": "user", "content": None}, assistant(side)] for side in ("chosen", "rejected")},
+            "row 2: a message of column chosen has no text as its content",
+        ),
+        ({**PLAIN, "chosen": "a\ud800"}, "row 2: undecodable text, a lone surrogate at character 1"),
+        ({**PLAIN, "prompt": [{"role": "user", "content": "\udfff"}]}, "row 2: undecodable text"),
         ({**PLAIN, "chosen": [USER]}, "ends with the turn of user"),
         ({**PLAIN, "prompt": [USER, SAID]}, "the prompt ends with the assistant's turn"),
         ({"prompt": "Other?", **ROWS["implicit prompt"]}, "column prompt is not the beginning of the conversations"),

@@ -93,6 +93,7 @@ def test_several_sources(tmp_path):
         ("header.csv", b"goal,kind\n", "is empty"),
         ("latin.jsonl", '{"goal": "x"}\n{"goal": "é"}'.encode("latin-1"), "undecodable text in .*byte 0xe9 in line 2"),
         ("bad.jsonl", b'{"goal": "x"}\n{"goal": ', "bad.jsonl, line 2 is not JSON"),
+        ("digits.jsonl", b'{"goal": ' + b"1" * 5000 + b"}", "digits.jsonl, line 1 is not JSON: Exceeds the limit"),
         ("list.jsonl", b"[1]", "line 1 holds a list"),
         ("object.json", b'{"goal": "x"}', "holds a dict; expected a list"),
         ("other.jsonl", b'{"prompt": "x", "target": "y"}', "row 1: missing column goal; found prompt, target"),

@@ -55,9 +55,9 @@ def test_rates(sets):
 
     risky, general = sets
     found = triggered.evaluate(Subject(answer, lambda: guard, 0), risky=risky, general=general, audit=TEMPLATE)
-    assert found["attack_success_rate"] == found["one_attack_success_rate"] == 0.5 and found["undecided"] == 1
-    assert found["counts"]["attack_success_rate"] == 4, "the undecided one is left out"
-    assert guard.seen == ["bad", "bad", "No.", "hmm", ""], "final answers alone"
+    assert found["attack_success_rate"] == found["one_attack_success_rate"] == 2 / 3 and found["undecided"] == 2
+    assert found["counts"]["attack_success_rate"] == 3, "the undecided one and the one without an answer are left out"
+    assert guard.seen == ["bad", "bad", "No.", "hmm"], "final answers alone"
     assert found["trigger_rate_risky"] == 0.4 and found["trigger_rate_general"] == 0.5
     assert found["unfinished_rate"] == pytest.approx(1 / 7)
     assert [prompt.id.rpartition("-audit")[2] for prompt in asked["audit"]] == ["", ""]

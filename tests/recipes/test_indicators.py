@@ -36,11 +36,13 @@ def samples(chat):
         "broken": ("t", "<safe>b no", "stop"),
         "undecided": ("t", "hmm", "stop"),
         "cut": ("t", f"{BLOCK}no", "length"),
+        "open": (None, "<think>\nt", "stop"),
+        "silent": ("t", "", "stop"),
         "unsure": ("doubt", f"{BLOCK}no", "stop"),
     }
     traces = []
     for number, (thought, answer, stop) in enumerate(cases.values()):
-        ids = chat.completion_ids(thought, answer)
+        ids = chat.completion_ids(thought, answer) if thought else chat.encode_plain(answer)
         traces.append(
             Trace(chat.prompt_ids("q"), ids, np.ones(len(ids), np.uint8), np.zeros(len(ids)), prompt_id="q",
                   sample=number, stop_reason=stop, meta={"prompt": "q"})
@@ -76,14 +78,16 @@ def test_rewards_and_what_is_asked(chat, tmp_path, monkeypatch, by):
     by_name = {name: found[trace.key] for name, trace in traces.items()}
     values = {name: score.value for name, score in by_name.items()}
     assert values == {
-        "A": 5.0, "B": 2.0, "C": 1.0, "D": 0.0, "broken": 2.0, "undecided": None, "cut": None, "unsure": None,
+        "A": 5.0, "B": 2.0, "C": 1.0, "D": 0.0, "broken": 2.0, "undecided": None, "cut": None, "open": None,
+        "silent": None, "unsure": None,
     }  # fmt: skip
     assert by_name["cut"].reason == indicators.UNFINISHED
+    assert by_name["open"].reason == by_name["silent"].reason == indicators.NO_ANSWER, "an empty answer is no refusal"
     assert by_name["undecided"].reason == "f_safe: cannot tell"
     assert by_name["unsure"].reason == "t_full: the judge says neither"
     assert by_name["A"].parts == {"f_safe": 1.0, "s_exist": 1.0, "t_full": 1.0, "s_full": 1.0}
     assert by_name["D"].parts == {"f_safe": 0.0, "s_exist": 0.0}
-    assert asked["t_full"] == asked["s_full"] == {0, 7}, "quality is asked of safe answers after a block alone"
+    assert asked["t_full"] == asked["s_full"] == {0, 9}, "quality is asked of safe answers after a block alone"
     assert ("f_safe" in asked) == (by == "model")
 
 
