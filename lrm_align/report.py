@@ -57,6 +57,8 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     def shown(half: str, part: Mapping[str, Any], name: str) -> str:
         if name not in part:
             return "-"
+        if part.get("counts", {}).get(name) == 0:
+            return "nothing to count"  # A rate of nothing, such as of a guard that never decides, is no 0 %.
         text = f"{100 * part[name]:.1f} %"
         if half in spread:
             return f"{text} ± {100 * spread[half][name]:.1f}"

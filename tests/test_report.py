@@ -33,6 +33,12 @@ def test_page_escapes_and_names_no_host():
     assert "90.0 %" in page and "5 harmful" in page and "2 harmful: unsafe" in page
 
 
+def test_a_rate_of_nothing_is_no_zero():
+    report = one()
+    report["after"]["counts"]["attack_success_rate"] = 0
+    assert "nothing to count" in reports.render(report)
+
+
 def test_written_files_read_back(tmp_path):
     page = reports.write(epath.Path(tmp_path), one())
     assert page.name == "report.html"

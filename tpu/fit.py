@@ -8,7 +8,7 @@ more memory than a chip has; 2: a mistake in the command. With --json, one objec
 The compiler is asked for little effort, which takes a third of the time; a program that leaves less than a fifth of
 the memory free is compiled again as a TPU would, since overlapping more takes more memory (7 % more for Qwen3-8B).
 `--effort=full` compiles as a TPU would from the start. `--objective=lrm_align.objectives:grpo` puts another loss, with
-its defaults, in the place of the config's; the batch has every column but the reference's scores.
+its defaults, in the place of the config's.
 """
 
 import importlib.util
@@ -161,7 +161,8 @@ def fit(config: ConfigDict, topology: str, effort: str = "little") -> Fit:
     # As many rows as a step of whole rows has: no packing of real traces needs more.
     plan = finetune.plan([config.train.row_length] * STEPS, config, mesh)
     meshes.check_fit(mesh, shape, plan.rows, config.train.micro_batches)
-    batch = _batch(plan.rows, plan.row_length, plan.max_segments)
+    # RL refuses dropout, so a config that has some is not RL.
+    batch = _batch(plan.rows, plan.row_length, plan.max_segments, sampled=not config.lora.dropout)
     objective = finetune.objective(config)
     reference = needs_reference(objective.needs, batch)
     tuning = finetune.tuned(config) or full(reference=reference)
@@ -249,14 +250,14 @@ def report(result: Fit, title: str) -> str:
     return "\n".join([*lines, f"  {verdict}: needs {needs} a device, has {result.hbm_gib:.2f} GiB"])
 
 
-def _batch(rows: int, length: int, segments: int) -> Batch:
-    """Shapes of the loader's batches with the columns of every method; the reference's scores are not among them."""
+def _batch(rows: int, length: int, segments: int, sampled: bool) -> Batch:
+    """Shapes of the loader's batches, without the reference's scores; `sampled` adds the columns of RL."""
     ids, value = jax.ShapeDtypeStruct((rows, length), jnp.int32), jax.ShapeDtypeStruct((rows, length), jnp.float32)
     of_traces = jax.ShapeDtypeStruct((rows, segments), jnp.int32)
-    return Batch(
-        ids, ids, ids, value, tag_BxS=of_traces, tag_names=finetune.TAGS, pair_BxS=of_traces,
-        advantage_BxT=value, old_logp_BxT=value, sampler_logp_BxT=value,
-    )  # fmt: skip
+    batch = Batch(ids, ids, ids, value, tag_BxS=of_traces, tag_names=finetune.TAGS, pair_BxS=of_traces)
+    if sampled:
+        batch = batch.replace(advantage_BxT=value, old_logp_BxT=value, sampler_logp_BxT=value)
+    return batch
 
 
 def _memory(analysis: Any) -> tuple[dict[str, float], float]:

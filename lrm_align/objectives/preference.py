@@ -201,8 +201,8 @@ def _named(loss: str, beta: float, options: dict[str, float | None]) -> tuple[En
         near = difflib.get_close_matches(loss, LOSSES, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"preference: loss is {loss!r}; {hint}supported are {', '.join(LOSSES)}")
-    if not 0 < beta < math.inf:
-        raise UserError(f"preference: beta is {beta}; it must be positive (0.1 is the usual one of DPO)")
+    if not isinstance(beta, int | float) or not 0 < beta < math.inf:
+        raise UserError(f"preference: beta is {beta!r}; it must be positive (0.1 is the usual one of DPO)")
     build = LOSSES[loss].build
     given = {name: value for name, value in options.items() if value is not None}
     own = [name for name in inspect.signature(build).parameters if name != "beta"]

@@ -171,7 +171,7 @@ def _manifest(path: epath.Path) -> dict | None:
     except ValueError:
         raise UserError(f"{path}: damaged manifest: not JSON") from None
     sound = isinstance(fields, dict) and fields.get("format") == FORMAT and isinstance(fields.get("identity"), dict)
-    if not sound:
+    if not sound or not {"tokens", "sha256"} <= fields.keys():
         raise UserError(f"{path}: not a manifest of reference log-probabilities of this version (format {FORMAT})")
     return fields
 

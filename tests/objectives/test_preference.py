@@ -326,6 +326,7 @@ def test_mistakes_are_named():
     for options, named in [
         ({"loss": "sigmoyd"}, "did you mean sigmoid"),
         ({"beta": 0.0}, "beta is 0.0; it must be positive"),
+        ({"beta": "0.1"}, "beta is '0.1'; it must be positive"),
         ({"beta": -1.0}, "beta is -1.0"),
         ({"beta": math.nan}, "beta is nan"),
         ({"loss": "robust", "label_smoothing": 0.5}, r"label_smoothing = 0.5; it must lie in \[0, 0.5\)"),
