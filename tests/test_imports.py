@@ -8,8 +8,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1] / "lrm_align"
 # A folder may import those of a lower rank and itself; everyone may import the leaves.
 RANK = {
-    "recipes": 4,
-    "lab": 5,
+    "lab": 6,
+    "recipes": 5,
+    "rl": 4,
     "sampling": 3,
     "training": 3,
     "evals": 3,

@@ -139,33 +139,22 @@ def train(
         chunk=chunk,
         temperature=settings.temperature,
     )
-    # 3. Where everything lies, and whether it fits.
-    key = jax.random.key(settings.seed)
-    frozen = tuning.freeze(params)
-    like, shardings, frozen_shardings = check_memory(
-        model, params, tuning, schedule.transform, mesh, (rows, length), settings.micro_batches, chunk
+    # 3. Where everything lies, whether it fits, and the state: of the newest good checkpoint, or fresh.
+    where = None if workdir is None or not settings.checkpoint_every else epath.Path(workdir) / "checkpoints"
+    state, frozen, checkpoints = begin_run(
+        model, params, tuning, schedule.transform, mesh, (rows, length), settings, where, identity, log
     )
-    # 4. The state: of the newest good checkpoint, or fresh.
-    checkpoints, state = None, None
-    if workdir is not None and settings.checkpoint_every:
-        about = identity_of(model.config, like, identity)
-        checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", about, settings.keep, log)
-        state = checkpoints.restore(like, shardings)
-    if state is None:
-        state = sharding.start(key, params, tuning, schedule.transform, shardings)
     begin = int(state.step)
     if begin:
         log(f"resumed after step {begin} of {num_steps}")
-    if frozen is not None:
-        frozen = jax.device_put(frozen, frozen_shardings)
     if begin >= num_steps:
         return Trained(tuning.attach(state.trainable, frozen, None), state.trainable, [])
-    # 5. Compilation, once; another shape later is an error.
+    # 4. Compilation, once; another shape later is an error.
     started = time.perf_counter()
     first = sharding.global_batch(first, mesh, model.rules)
     compiled = sharding.compile_step(step_fn, state, frozen, first, schedule.transform, mesh, model.rules)
     log(f"compiled the step in {time.perf_counter() - started:.1f} s")
-    # 6. Steps.
+    # 5. Steps.
     cost = functools.partial(
         flops.step_flops,
         model.config,
@@ -194,6 +183,45 @@ def train(
         if checkpoints:
             checkpoints.close()
     return Trained(tuning.attach(state.trainable, frozen, None), state.trainable, report.rows)
+
+
+def begin_run(
+    model: Model,
+    params: Any,
+    tuning: Tuning,
+    transform: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    shape: tuple[int, int],
+    settings: TrainSettings,
+    directory: epath.Path | None,
+    identity: Mapping[str, Any] | None,
+    log: Callable[[str], None],
+) -> tuple[State, Any, Checkpoints | None]:
+    """The state to go on from, the frozen parameters on the mesh, and the checkpoints.
+
+    Args:
+      model, params, tuning, transform, mesh, settings, identity, log: of the run.
+      shape: (B, T) of the global batch.
+      directory: of checkpoints; None for a run without.
+
+    Raises:
+      UserError: it needs more memory than there is, or the checkpoints are of another run.
+    """
+    chunk = settings.chunk or None
+    like, shardings, frozen_shardings = check_memory(
+        model, params, tuning, transform, mesh, shape, settings.micro_batches, chunk
+    )
+    checkpoints, state = None, None
+    if directory is not None:
+        about = identity_of(model.config, like, identity)
+        checkpoints = Checkpoints(directory, about, settings.keep, log)
+        state = checkpoints.restore(like, shardings)
+    frozen = tuning.freeze(params)
+    if state is None:
+        state = sharding.start(jax.random.key(settings.seed), params, tuning, transform, shardings)
+    if frozen is not None:
+        frozen = jax.device_put(frozen, frozen_shardings)
+    return state, frozen, checkpoints
 
 
 def check_memory(

@@ -124,11 +124,13 @@ class Writer:
             self._rows = [line for line in self._path.read_text().splitlines() if _step(line) < start]
         self._board = SummaryWriter(str(directory), purge_step=start or None)
 
-    def write(self, step: int, row: Mapping[str, float], counts: Mapping[str, list[float]] = {}) -> None:
-        """Adds a row and its histograms; the file follows within ten seconds."""
+    def write(
+        self, step: int, row: Mapping[str, float], counts: Mapping[str, list[float]] = {}, more: Mapping[str, Any] = {}
+    ) -> None:
+        """Adds a row, its histograms, and what only the file shall hold; the file follows within ten seconds."""
         if not self._on:
             return
-        self._rows.append(json.dumps({"step": step, **row, **counts}))
+        self._rows.append(json.dumps({"step": step, **row, **counts, **more}))
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
         for name, count in counts.items():

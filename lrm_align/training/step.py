@@ -18,6 +18,7 @@ from lrm_align.training.tuning import DROPOUT_STREAM, Tuning
 
 Metrics = dict[str, Any]
 Step = Callable[[State, Any, Batch], tuple[State, Metrics]]
+Reference = Callable[[State, Any], Any]
 
 
 def make_step(
@@ -29,6 +30,8 @@ def make_step(
     micro_batches: int = 1,
     chunk: int | None = 512,
     temperature: float = 1.0,
+    skip_empty: bool = False,
+    reference: Reference | None = None,
 ) -> Step:
     """(state, frozen, batch) -> (state, metrics), pure; `training.sharding.compile_step` makes it fast.
 
@@ -44,6 +47,8 @@ def make_step(
         a piece's rows lie on all devices as the batch's did.
       chunk: positions whose logits are in memory at a time.
       temperature: of sampling; divides the logits.
+      skip_empty: pieces without a trace cost nothing: for batches whose number of filled rows is not known beforehand.
+      reference: (state, frozen) -> parameters of the reference; the tuning's where None.
 
     Returns:
       The step. Its metrics: `loss`, `grad_norm` (before clipping), `param_norm` and `update_norm` of what trains, `lr`,
@@ -62,15 +67,18 @@ def make_step(
             raise UserError(_noisy(tuning, "compares the policy with the one that sampled (RL)"))
         step_key = jax.random.fold_in(jax.random.fold_in(state.key, DROPOUT_STREAM), state.step)
         pieces = _split(batch, micro_batches)
+        compared = reference(state, frozen) if reference is not None else tuning.reference(frozen)
 
         def scores(trainable: Any, piece: Batch, index: jax.Array) -> dict[str, jax.Array]:
             key = jax.random.fold_in(step_key, index) if tuning.dropout else None
             params = tuning.attach(trainable, frozen, key)
-            return batch_scores(model, params, tuning.reference(frozen), piece, objective.needs, chunk, temperature)
+            return batch_scores(model, params, compared, piece, objective.needs, chunk, temperature)
 
         normalizers = objective.normalizers(batch) | {STEP: state.step}
         if objective.batch_statistics is not None:
-            _, all_scores = _over_pieces(lambda piece, index: (None, scores(state.trainable, piece, index)), pieces)
+            _, all_scores = _over_pieces(
+                lambda piece, index: (None, scores(state.trainable, piece, index)), pieces, skip_empty
+            )
             normalizers |= jax.lax.stop_gradient(objective.batch_statistics(_joined(all_scores), batch))
 
         def loss(trainable: Any, piece: Batch, index: jax.Array) -> tuple[jax.Array, Any]:
@@ -80,7 +88,7 @@ def make_step(
             aux, gradients = jax.value_and_grad(loss, has_aux=True)(state.trainable, piece, index)
             return gradients, aux
 
-        gradients, aux = _over_pieces(gradient, pieces)
+        gradients, aux = _over_pieces(gradient, pieces, skip_empty)
         total, metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), aux)
         updates, optimizer_state = optimizer.transform.update(gradients, state.optimizer, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
@@ -101,6 +109,35 @@ def make_step(
     return step
 
 
+def make_scorer(
+    model: Model,
+    tuning: Tuning,
+    needs: frozenset[str],
+    *,
+    micro_batches: int = 1,
+    chunk: int | None = 512,
+    temperature: float = 1.0,
+    reference: Reference | None = None,
+) -> Callable[[State, Any, Batch], dict[str, jax.Array]]:
+    """(state, frozen, batch) -> {name: BxT}, pure: the scores of a whole batch, without gradient or dropout.
+
+    Args:
+      model, tuning, micro_batches, chunk, temperature, reference: as of `make_step`; empty pieces are skipped.
+      needs: names of scores.
+    """
+
+    def scorer(state: State, frozen: Any, batch: Batch) -> dict[str, jax.Array]:
+        params = tuning.attach(state.trainable, frozen, None)
+        compared = reference(state, frozen) if reference is not None else tuning.reference(frozen)
+
+        def scores(piece: Batch, index: jax.Array) -> tuple[None, dict[str, jax.Array]]:
+            return None, batch_scores(model, params, compared, piece, needs, chunk, temperature)
+
+        return _joined(_over_pieces(scores, _split(batch, micro_batches), True)[1])
+
+    return scorer
+
+
 def _noisy(tuning: Tuning, what: str) -> str:
     return f"lora.dropout is {tuning.dropout} under an objective that {what} token by token; it must be 0"
 
@@ -115,18 +152,30 @@ def _joined(scores: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return {name: jnp.moveaxis(a, 0, 1).reshape(-1, a.shape[-1]) for name, a in scores.items()}
 
 
-def _over_pieces(f: Callable[[Batch, jax.Array], tuple[Any, Any]], pieces: Batch) -> tuple[Any, Any]:
-    """Runs f(piece, index) -> (summed, stacked) piece by piece; adds the first in float32, stacks the second."""
+def _over_pieces(
+    f: Callable[[Batch, jax.Array], tuple[Any, Any]], pieces: Batch, skip_empty: bool = False
+) -> tuple[Any, Any]:
+    """Runs f(piece, index) -> (summed, stacked) piece by piece; adds the first in float32, stacks the second.
+
+    An empty piece gives zeros, as f would; skipped, it gives them for nothing.
+    """
     count = pieces.tokens_BxT.shape[0]
     first = jax.tree.map(lambda a: a[0], pieces)
     if count == 1:
         summed, stacked = f(first, jnp.int32(0))
         return summed, jax.tree.map(lambda a: a[None], stacked)
-    shapes = jax.eval_shape(f, first, jnp.int32(0))[0]
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32)), shapes)
+    shapes = jax.eval_shape(f, first, jnp.int32(0))
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32)), shapes[0])
+
+    def nothing(piece: Batch, index: jax.Array) -> tuple[Any, Any]:
+        del piece, index
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
     def body(total: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-        summed, stacked = f(*inputs)
+        if skip_empty:
+            summed, stacked = jax.lax.cond(jnp.any(inputs[0].segment_ids_BxT > 0), f, nothing, *inputs)
+        else:
+            summed, stacked = f(*inputs)
         return jax.tree.map(jnp.add, total, summed), stacked
 
     return jax.lax.scan(body, zeros, (pieces, jnp.arange(count)))
