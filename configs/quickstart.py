@@ -3,7 +3,8 @@
     python -m lrm_align.main --config=configs/quickstart.py
 
 Numbers marked (lab) were chosen on the organism; they are ours, not the paper's. Presets: `full` trains all weights
-instead of adapters, `benign_only` and `rejection` are the negative controls.
+instead of adapters, `kl` keeps the benign answers by a KL term, `direct_refusal` is the baseline without reasoning,
+`benign_only` and `rejection` are the negative controls.
 """
 
 from ml_collections import ConfigDict
@@ -124,6 +125,17 @@ def full(config: ConfigDict) -> None:
     config.train.optimizer.learning_rate = 3e-4  # (lab)
 
 
+def kl(config: ConfigDict) -> None:
+    """ThinkSafe + KL (section 5.3)."""
+    config.train.objective_args.kl = 1.0
+
+
+def direct_refusal(config: ConfigDict) -> None:
+    """Baseline: a fixed thought and a refusal for harmful prompts (section 5.1); benign answers are the model's own."""
+    config.sample.written_refusal = "No, I can not do that."  # (lab) one of the organism's refusals
+    config.train.train_sources = ("SAMPLED", "INJECTED")  # nobody sampled the refusals
+
+
 def benign_only(config: ConfigDict) -> None:
     """Control: the same training without any harmful prompt. It must stay unsafe."""
     config.prompts.args.harmful = 0
@@ -137,4 +149,11 @@ def rejection(config: ConfigDict) -> None:
     config.filter.whole_groups = True
 
 
-VARIANTS = {"lora": lora, "full": full, "benign_only": benign_only, "rejection": rejection}
+VARIANTS = {
+    "lora": lora,
+    "full": full,
+    "kl": kl,
+    "direct_refusal": direct_refusal,
+    "benign_only": benign_only,
+    "rejection": rejection,
+}

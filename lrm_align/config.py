@@ -32,13 +32,16 @@ class Invocation(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def parse(argv: Sequence[str], usage: str, extra: Mapping[str, str] = {}) -> Invocation:
+def parse(
+    argv: Sequence[str], usage: str, extra: Mapping[str, str] = {}, switches: Mapping[str, str] = {}
+) -> Invocation:
     """Parses `--config=FILE[:PRESET] [--config.key=value …] [--workdir=DIR] [--dry_run]`.
 
     Args:
       argv: the command line, program name first.
       usage: what the command does, one line.
       extra: further string flags, name to help.
+      switches: further flags without a value, name to help.
 
     Raises:
       UserError: no or a missing config file, an unknown preset, key or flag, a value of the wrong type.
@@ -49,9 +52,11 @@ def parse(argv: Sequence[str], usage: str, extra: Mapping[str, str] = {}) -> Inv
     flags.DEFINE_boolean("dry_run", False, "print what would be done and stop", flag_values=values)
     for name, text in extra.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
+    for name, text in switches.items():
+        flags.DEFINE_boolean(name, False, text, flag_values=values)
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(f"{usage}\n\n  --config: FILE.py[:PRESET]; --config.key=value overrides a value of it")
-        for name in ("workdir", "dry_run", *extra):
+        for name in ("workdir", "dry_run", *extra, *switches):
             print(f"  --{name}: {values[name].help}")
         raise SystemExit(0)
     target, rest = _take_config(argv)
@@ -62,7 +67,7 @@ def parse(argv: Sequence[str], usage: str, extra: Mapping[str, str] = {}) -> Inv
         arguments = values(list(rest))
     except flags.Error as error:
         raise UserError(error) from None
-    options = {name: values[name].value for name in ("workdir", "dry_run", *extra)}
+    options = {name: values[name].value for name in ("workdir", "dry_run", *extra, *switches)}
     resolved = values["config"].value
     return Invocation(resolved, pathlib.Path(target).name.replace(".py", ""), options, tuple(arguments[1:]))
 

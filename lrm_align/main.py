@@ -4,6 +4,7 @@ The order: parse the command line; check every stage (`Recipe` building is the p
 stages that are not finished; write and show the report.
 """
 
+import contextlib
 import copy
 import json
 import platform
@@ -24,6 +25,7 @@ from lrm_align.config import Invocation, parse, plain, resolve
 from lrm_align.errors import UserError, command
 from lrm_align.recipes import stage as stages_
 from lrm_align.recipes.recipe import Recipe
+from lrm_align.rl.locks import alone
 
 USAGE = "python -m lrm_align.main --config=configs/quickstart.py [--stages=sample,train] [--workdir=DIR] [--dry_run]"
 
@@ -38,21 +40,22 @@ def main(argv: Sequence[str]) -> None:
     workdir = epath.Path(invocation.options["workdir"] or default_workdir(invocation.name))
     names = invocation.options["stages"].split(",") if invocation.options["stages"] else None
     dry = bool(invocation.options["dry_run"])
-    seeds = _seeds(config)
     if not dry:
         make(workdir)
+    with contextlib.nullcontext() if dry or jax.process_index() else alone(workdir / "main.lock", "run"):
+        _run_all(config, workdir, names, invocation, dry)
+
+
+def _run_all(config: ConfigDict, workdir: epath.Path, names, invocation: Invocation, dry: bool) -> None:
     finished = []
-    for seed in seeds:
-        one = copy.deepcopy(config).unlock()
-        one.seed = seed
-        directory = workdir if len(seeds) == 1 else workdir / f"seed_{seed}"
+    for one, directory in runs(config, workdir):
         recipe = resolve(config.recipe)(one, directory)
         stages_.chosen(recipe.stages, names)
         if dry:
             describe(recipe, one, directory)
             return
         finished.append(_run(recipe, one, directory, names, invocation))
-    if len(seeds) > 1 and all("before" in report and "after" in report for report in finished):
+    if len(finished) > 1 and all("before" in report and {"after", "methods"} & set(report) for report in finished):
         combined = reports.combine(finished)
         reports.show(combined)
         print(f"report: {reports.write(workdir, combined)}")
@@ -82,10 +85,20 @@ def _start_wandb(config: ConfigDict, workdir: epath.Path) -> None:
     wandb.init(project=config.wandb, name=name, config=plain(config), sync_tensorboard=True, reinit="finish_previous")
 
 
-def _seeds(config: ConfigDict) -> list[int]:
+def runs(config: ConfigDict, workdir: epath.Path) -> list[tuple[ConfigDict, epath.Path]]:
+    """The config and the directory of each seed.
+
+    Raises:
+      UserError: no seed at all.
+    """
     if config.seeds < 1:
         raise UserError(f"config.seeds is {config.seeds}; it must be at least 1")
-    return [config.seed + offset for offset in range(config.seeds)]
+    found = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        one = copy.deepcopy(config).unlock()
+        one.seed = seed
+        found.append((one, workdir if config.seeds == 1 else workdir / f"seed_{seed}"))
+    return found
 
 
 def default_workdir(name: str) -> str:
@@ -145,7 +158,7 @@ def describe(recipe: Recipe, config: ConfigDict, workdir: epath.Path) -> None:
     for planned in stages_.plan(recipe.stages, workdir):
         state = "finished" if planned.finished is not None else "to run"
         after = f" after {', '.join(planned.stage.depends)}" if planned.stage.depends else ""
-        print(f"  {planned.stage.name:12}{state:10}{planned.directory.name}{after}")
+        print(f"  {planned.stage.name:20}{state:10}{planned.directory.name}{after}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import rich.console
 import rich.table
 from etils import epath
 
+from lrm_align import comparison
 from lrm_align.errors import UserError, command
 from lrm_align.evals.statistics import mean_and_spread, wilson
 
@@ -30,12 +31,15 @@ svg{border:1px solid #ddd;width:100%;height:auto}
 
 
 def rates(part: Mapping[str, Any]) -> dict[str, float]:
-    """The rates of one half of a report, by name."""
-    return {name: value for name, value in part.items() if isinstance(value, float) and name.endswith(_RATES)}
+    """The rates and correlations of one half of a report, by name."""
+    return {name: value for name, value in part.items() if isinstance(value, float) and name.endswith(_SHOWN)}
 
 
 _RATES = ("_rate", "_accuracy", "_rate_risky", "_rate_general")
-_PARTS = ("before", "after_sft", "after")  # of a report; the second belongs to methods of two stages
+_CORRELATION = "_correlation"
+_SHOWN = (*_RATES, _CORRELATION)
+# Of a report; "offered" (with a tool, untrained) and "after_sft" belong to methods that have them.
+_PARTS = ("before", "offered", "after_sft", "after")
 # Rates of the untrained model alone, and what the page calls them.
 _ALONE = {
     "steered_attack_success_rate": "attack success when steered",
@@ -45,7 +49,7 @@ _ALONE = {
 
 def parts(report: Report) -> list[str]:
     """The measurements that a table has a column for: before, after, and after the first stage if there is one."""
-    return [name for name in _PARTS if name in report or name != "after_sft"]
+    return [name for name in _PARTS if name in report or name in ("before", "after")]
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -59,6 +63,8 @@ def rows(report: Report) -> list[tuple[str, ...]]:
             return "-"
         if part.get("counts", {}).get(name) == 0:
             return "nothing to count"  # A rate of nothing, such as of a guard that never decides, is no 0 %.
+        if name.endswith(_CORRELATION):
+            return f"{part[name]:.2f} ± {spread[half][name]:.2f}" if half in spread else f"{part[name]:.2f}"
         text = f"{100 * part[name]:.1f} %"
         if half in spread:
             return f"{text} ± {100 * spread[half][name]:.1f}"
@@ -74,6 +80,8 @@ def rows(report: Report) -> list[tuple[str, ...]]:
 
 def combine(reports: Sequence[Report]) -> Report:
     """One report of several seeds: means in each of `parts`, sample deviations in `spread`."""
+    if "methods" in reports[0]:
+        return comparison.combine(reports)
     combined: Report = {**reports[0], "seeds": list(reports), "spread": {}}
     for half in _PARTS:
         if any(half not in report for report in reports):
@@ -97,7 +105,10 @@ def combine(reports: Sequence[Report]) -> Report:
 
 
 def show(report: Report, console: rich.console.Console | None = None) -> None:
-    """Prints the table of before and after, and what became of the traces."""
+    """Prints the table of before and after, and what became of the traces; of a comparison, the table of methods."""
+    if "methods" in report:
+        comparison.show(report, console)
+        return
     width = 50 + 25 * len(parts(report))
     console = console or rich.console.Console(width=None if sys.stdout.isatty() else width)
     interval = "mean ± deviation over seeds" if "seeds" in report else "95 % interval"
@@ -119,8 +130,10 @@ def show(report: Report, console: rich.console.Console | None = None) -> None:
 
 
 def write(directory: epath.Path, report: Report) -> epath.Path:
-    """Writes `report.json` and `report.html`; returns the page's path."""
+    """Writes `report.json` and `report.html`, and the plot of a comparison; returns the page's path."""
     (directory / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False))
+    if "methods" in report:
+        comparison.write(directory, report)
     page = directory / "report.html"
     page.write_text(render(report))
     return page
@@ -128,7 +141,8 @@ def write(directory: epath.Path, report: Report) -> epath.Path:
 
 def render(report: Report) -> str:
     """The page: no network, no script, every string of a model or a prompt escaped."""
-    sections = [f"<h1>{html.escape(report['title'])}</h1>", _settings(report), _rate_table(report)]
+    table = comparison.page(report) if "methods" in report else _rate_table(report)
+    sections = [f"<h1>{html.escape(report['title'])}</h1>", _settings(report), table]
     sections += [
         f"<p>Of the untrained model: {title}: {100 * report[name]:.1f} %</p>"
         for name, title in _ALONE.items()

@@ -1,6 +1,12 @@
-"""`python -m lrm_align.sample --config=FILE.py[:PRESET]`: the sampler alone, of a method's prompts into trace shards.
+"""`python -m lrm_align.sample --config=FILE.py[:PRESET]`: the sampler alone.
 
-It fills the same directory as the sample stage of `lrm_align.main`, which then goes on from there.
+Without more it fills the directory of a method's sample stage with trace shards, as `lrm_align.main` does, which then
+goes on from there.
+
+With `--follow` it samples for a run of `lrm_align.main` whose config says `rl.mode = "separate"`, started before or
+after it on the same workdir: it reads the policies that the trainer publishes there and writes groups, until the run
+needs no more. Any number of them work at once, `--sampler=0/2` and `--sampler=1/2`, on any machines; one that was
+killed is started again with the same number.
 """
 
 import sys
@@ -9,20 +15,29 @@ from collections.abc import Sequence
 from etils import epath
 
 from lrm_align import main as main_
-from lrm_align.config import parse, resolve
+from lrm_align.config import Invocation, parse, resolve
 from lrm_align.errors import UserError, command
+from lrm_align.recipes import following
 from lrm_align.recipes import stage as stages
 
-USAGE = "python -m lrm_align.sample --config=configs/quickstart.py [--workdir=DIR] [--dry_run]"
+USAGE = (
+    "python -m lrm_align.sample --config=configs/quickstart.py [--workdir=DIR] [--dry_run] [--follow] [--sampler=i/n]"
+)
 
 
 @command
 def main(argv: Sequence[str]) -> None:
     """Samples, and says where the traces lie."""
-    invocation = parse(argv, USAGE)
+    extra = {"sampler": "with --follow: which of how many samplers this is: 0/2"}
+    invocation = parse(argv, USAGE, extra, {"follow": "sample the policies of a run that trains at the same time"})
     if invocation.arguments:
         raise UserError(f"unexpected argument {invocation.arguments[0]!r}; usage: {USAGE}")
     workdir = epath.Path(invocation.options["workdir"] or main_.default_workdir(invocation.name))
+    if invocation.options["follow"]:
+        _follow(invocation, workdir)
+        return
+    if invocation.options["sampler"]:
+        raise UserError(f"--sampler={invocation.options['sampler']} says nothing without --follow")
     recipe = resolve(invocation.config.recipe)(invocation.config, workdir)
     if invocation.options["dry_run"]:
         main_.describe(recipe, invocation.config, workdir)
@@ -31,6 +46,20 @@ def main(argv: Sequence[str]) -> None:
     stages.run(recipe.stages, workdir, ["sample"])
     (planned,) = [planned for planned in stages.plan(recipe.stages, workdir) if planned.stage.name == "sample"]
     print(f"traces: {planned.directory} (python -m lrm_align.traces {planned.directory})")
+
+
+def _follow(invocation: Invocation, workdir: epath.Path) -> None:
+    config = invocation.config
+    if "rl" not in config:
+        raise UserError(f"--follow: {invocation.name} does not learn from rollouts: its config has no rl")
+    mine = following.share(invocation.options["sampler"], config.rl.sampler_count)
+    for one, directory in main_.runs(config, workdir):
+        recipe = resolve(config.recipe)(one, directory)
+        if invocation.options["dry_run"]:
+            main_.describe(recipe, one, directory)
+            return
+        groups = following.follow(recipe.stages, one, directory, mine)
+        print(f"sampler {mine[0]}/{mine[1]} wrote {groups:,} groups for {directory}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 
 # Neither tests nor documented examples: builders that tests share, and scripts that are run by hand.
-collect_ignore = ["families.py", "pair_batches.py", "tokenizer_families.py", "torch_reference.py", "bench", "golden"]
+collect_ignore = ["families.py", "object_store.py", "pair_batches.py", "tokenizer_families.py", "torch_reference.py"]
+collect_ignore += ["bench", "golden"]
 collect_ignore_glob = ["*/tiny.py"]
 
 

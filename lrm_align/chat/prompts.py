@@ -48,6 +48,7 @@ def load(
     kind: str = "",
     source: str | None = None,
     meta: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
     where: Mapping[str, Any] | None = None,
     split: str = "train",
     seed: int | None = None,
@@ -65,6 +66,7 @@ def load(
       kind: one sub-kind for every row, instead of a kind column.
       source: a short name; the file's stem where None.
       meta: columns to keep in `Prompt.meta`.
+      given: what else to put there, for every row: the level of a file of attacks, for example.
       where: keep only rows whose columns hold these values.
       split: of a `datasets` id.
       seed: shuffle with it; the order of the file where None.
@@ -94,7 +96,7 @@ def load(
                 label=_label(value, label, harmful_if, labels, place),
                 kind=str(row[single["kind"]]) if "kind" in single else kind,
                 source=source,
-                meta={name: row[name] for name in meta},
+                meta={name: row[name] for name in meta} | dict(given or {}),
             )
         )
     if not prompts:

@@ -1,7 +1,8 @@
 """What an evaluation is given: a model that answers prompts, and a guard."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from lrm_align.chat import Prompt
 from lrm_align.scoring import Guard
@@ -13,10 +14,12 @@ class Answer(NamedTuple):
     Attributes:
       text: everything that the assistant said, thinking included, without the end of the turn.
       finished: False where it ran into its limit.
+      notes: what else is known of it, such as what it did in a conversation with a tool.
     """
 
     text: str
     finished: bool
+    notes: Mapping[str, Any] = MappingProxyType({})
 
 
 class Subject(NamedTuple):

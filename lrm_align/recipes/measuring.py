@@ -1,8 +1,8 @@
 """The stages before and after: a model answers the evaluation's prompts, and the evaluation says what it is worth."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -13,6 +13,20 @@ from lrm_align.evals.subject import Answer, Subject
 from lrm_align.recipes import rollouts, selection
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
+from lrm_align.sampling import Request
+from lrm_align.traces import Trace
+
+
+class Talk(NamedTuple):
+    """How a model is asked and what of a sample is its answer, where that is more than a prompt and a reply.
+
+    Attributes:
+      requests: prompts, with the settings of the sampler, to what the engine is asked.
+      answer: a sample to its answer; the note "whole" is what people are shown of it.
+    """
+
+    requests: Callable[[Sequence[Prompt], ConfigDict], list[Request]]
+    answer: Callable[[Trace], Answer]
 
 
 def check(settings: ConfigDict) -> None:
@@ -29,6 +43,7 @@ def run(
     student: Student,
     config: ConfigDict,
     more: Mapping[str, Any],
+    talk: Talk | None = None,
 ) -> Summary:
     """Runs the evaluation that the config names on a model; every answer stays in `NAME.answers.jsonl`.
 
@@ -37,27 +52,35 @@ def run(
       student: the model.
       config: of the run.
       more: further arguments of the evaluation.
+      talk: how the model is asked; plainly where None.
     """
     settings = ConfigDict(sampling(config))
+    talk = talk or _plainly(student)
 
     def answer(name: str, prompts: Sequence[Prompt]) -> list[Answer]:
-        requests = rollouts.requests(student, [(prompt, prompt.text) for prompt in prompts], settings)
-        rollouts.run(directory / name, student, requests, settings, config.seed, f"  {name}")
+        rollouts.run(directory / name, student, talk.requests(prompts, settings), settings, config.seed, f"  {name}")
         traces = rollouts.by_prompt(directory / name)
-        answers = []
-        for prompt in prompts:
-            trace = traces[prompt.id]
-            text = student.chat.full_response(student.chat.completion_text(trace.completion_ids))
-            answers.append(Answer(text, trace.stop_reason != "length"))
+        answers = [talk.answer(traces[prompt.id]) for prompt in prompts]
         rows = [
-            {"id": prompt.id, "prompt": prompt.text, "text": text, "finished": finished}
-            for prompt, (text, finished) in zip(prompts, answers, strict=True)
+            {"id": prompt.id, "prompt": prompt.text, "text": notes.get("whole", text), "finished": finished}
+            for prompt, (text, finished, notes) in zip(prompts, answers, strict=True)
         ]
         (directory / f"{name}.answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return answers
 
     subject = Subject(answer, lambda: selection.guard(config.guard, student.mesh), config.seed)
     return build(config.evaluate.factory, {**arguments(config), **plain(more)}, subject)
+
+
+def _plainly(student: Student) -> Talk:
+    def requests(prompts: Sequence[Prompt], settings: ConfigDict) -> list[Request]:
+        return rollouts.requests(student, [(prompt, prompt.text) for prompt in prompts], settings)
+
+    def answer(trace: Trace) -> Answer:
+        text = student.chat.full_response(student.chat.completion_text(trace.completion_ids))
+        return Answer(text, trace.stop_reason != "length")
+
+    return Talk(requests, answer)
 
 
 def arguments(config: ConfigDict) -> dict[str, Any]:

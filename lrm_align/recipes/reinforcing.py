@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,13 +13,17 @@ from lrm_align.advantages import Transform
 from lrm_align.advantages.preflight import check_transform
 from lrm_align.config import build, plain
 from lrm_align.errors import UserError
-from lrm_align.models import hf, peft
+from lrm_align.models import hf, partition, peft
 from lrm_align.objectives import Objective
 from lrm_align.objectives.preflight import check_objective
-from lrm_align.recipes.stage import Summary
+from lrm_align.recipes import separating
+from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.student import Student
+from lrm_align.rl import separate
 from lrm_align.rl.collect import Collector
 from lrm_align.rl.colocated import Colocated
+from lrm_align.rl.follow import Sampler
+from lrm_align.rl.follow import follow as follow_orders
 from lrm_align.rl.group import Source
 from lrm_align.rl.learner import Learner, batch_rows
 from lrm_align.rl.loop import reinforce
@@ -78,10 +82,13 @@ def check(student: Student, task: Task, config: ConfigDict) -> RLSettings:
     rows = batch_rows(numbers)
     meshes.check_fit(student.mesh, student.config, rows.number, rows.pieces)
     schedule = make_optimizer(OptimizerSettings(**plain(rl.optimizer)), numbers.steps * numbers.updates)
-    check_memory(
-        student.model, student.shapes, tuning(config, loss), schedule.transform, student.mesh,
-        (rows.number, rows.length), rows.pieces, rl.chunk or None,
-    )  # fmt: skip
+    if rl.mode == SEPARATE:
+        separate.check(rl.max_staleness, rl.sampler_count)
+    else:  # with samplers elsewhere, the trainer alone needs the memory, and asks for it when it starts
+        check_memory(
+            student.model, student.shapes, tuning(config, loss), schedule.transform, student.mesh,
+            (rows.number, rows.length), rows.pieces, rl.chunk or None,
+        )  # fmt: skip
     tickets = Tickets(task.prompts, config.seed)
     checked = collector(student, task, tickets, config, lambda line: None)
     checked.engine.check(checked.request(ticket) for ticket in range(len(task.prompts)))
@@ -159,11 +166,80 @@ def run(
             learned, source, task, tickets, advantage(config), numbers, student.chat, workdir=directory, log=indented
         )
     else:
+        source.close()
         learned.close()
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     curves = {name: [(row["step"] + 1, row[name]) for row in rows if name in row] for name in _curves(rows)}
     last = {name: rows[-1][name] for name in SHOWN if name in rows[-1]}
     return {"steps": numbers.steps, "losses": curves.get("loss", []), "curves": curves, "last": last}
+
+
+def stage(
+    name: str,
+    settings: Any,
+    policy: Callable[[Mapping[str, epath.Path]], tuple[Student, Task]],
+    config: ConfigDict,
+    depends: tuple[str, ...] = (),
+) -> Stage:
+    """The RL stage of a recipe, for the trainer and, where the mode is separate, for its samplers.
+
+    Args:
+      name: of the stage.
+      settings: plain values that it depends on.
+      policy: directories of the stages it depends on -> what to start from, and the task.
+      config: of the run.
+      depends: names of these stages.
+    """
+
+    def trains(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return run(directory, *policy(inputs), config)
+
+    def samples(directory: epath.Path, inputs: Mapping[str, epath.Path], index: int, count: int) -> int:
+        return follow(directory, *policy(inputs), config, index, count)
+
+    return Stage(name, settings, trains, depends, samples if config.rl.mode == SEPARATE else None)
+
+
+def follow(
+    directory: epath.Path,
+    student: Student,
+    task: Task,
+    config: ConfigDict,
+    index: int,
+    count: int,
+    log: Callable[[str], None] = print,
+) -> int:
+    """Samples for the stage in another job until it needs no more; returns the groups written.
+
+    Args:
+      directory: of the stage.
+      student: what the policy starts from.
+      task: what is asked and how it is graded.
+      config: of the run.
+      index, count: sampler `index` of `count`.
+      log: takes progress lines.
+    """
+    chosen = tuning(config, objective(config))
+    like = jax.eval_shape(lambda params: chosen.init(jax.random.key(0), params), student.shapes)
+    where = partition.shardings(like, student.mesh, student.model.rules)
+
+    def attach(weights: Any) -> Any:
+        frozen = chosen.freeze(student.params) if chosen.adapters else None
+        return chosen.attach(jax.device_put(weights, where), frozen, None)
+
+    shared = directory / separating.SHARED
+    sampler = Sampler(
+        shared,
+        collector(student, task, Tickets(task.prompts, config.seed), config, log),
+        like,
+        attach,
+        separating.about(student, task, config),
+        index,
+        count,
+        chunk=2 * config.rl.sampling.slots // config.rl.samples,
+        log=log,
+    )
+    return follow_orders(sampler, shared, index, count, log=log)
 
 
 def export(directory: epath.Path, trained_in: epath.Path, student: Student, task: Task, config: ConfigDict) -> Summary:
@@ -185,7 +261,7 @@ def _source(
     directory: epath.Path, student: Student, task: Task, tickets: Tickets, config: ConfigDict, log: Any
 ) -> Source:
     if config.rl.mode == SEPARATE:
-        raise NotImplementedError
+        return separating.source(directory, student, task, config, log)
     if jax.process_count() > 1:
         raise UserError('config.rl.mode is "colocated" on several hosts; the sampler runs on one: use "separate"')
     return Colocated(collector(student, task, tickets, config, log), config.rl.groups, config.rl.max_refills)

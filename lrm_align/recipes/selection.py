@@ -2,18 +2,17 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrm_align.chat import Prompt
 from lrm_align.config import build, digest, plain, resolve
 from lrm_align.errors import UserError, attributed
 from lrm_align.models import hf
-from lrm_align.recipes import direct_refusal, filtering, rewriting
+from lrm_align.recipes import filtering, rewriting
 from lrm_align.recipes.filtering import Verdict
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
@@ -70,11 +69,21 @@ def run(
     sampled: epath.Path,
     sampler: Student,
     student: Student,
-    prompts: Sequence[Prompt],
     config: ConfigDict,
     log: Callable[[str], None] = print,
+    written: Mapping[str, Sequence[Trace]] = {},
 ) -> Summary:
-    """Filters, rewrites and writes; returns `{"kept": {label: n}, "dropped": {"label: reason": n}, "undecided": …}`."""
+    """Filters, rewrites and writes; returns `{"kept": {label: n}, "dropped": {"label: reason": n}, "undecided": …}`.
+
+    Args:
+      directory: of the verdicts and the training shards.
+      sampled: the sampled shards.
+      sampler: the model that drew them.
+      student: the model that will train on them.
+      config: of the run.
+      log: takes progress lines.
+      written: traces that nobody sampled, which are trained on as they are, by what the report calls them.
+    """
     shards = find_shards(sampled)
     judge_with = guard(config.guard, student.mesh)
     decide = rule(config.filter)
@@ -102,15 +111,10 @@ def run(
 
     target = directory / KEPT
     filtering.write_kept(shards, verdicts, target, rewrite, identity)
-    if config.sample.written_refusal:
-        counts["kept"] |= {"written refusals": _write_refusals(target, prompts, student, config, identity)}
+    for name, traces in written.items():
+        with ShardWriter(target, identity, flush_every=1024, prefix="written") as writer:
+            for trace in traces:
+                if trace.key not in writer.done:
+                    writer.add(trace)
+        counts["kept"] |= {name: len(traces)}
     return counts
-
-
-def _write_refusals(target, prompts: Sequence[Prompt], student: Student, config: ConfigDict, identity: str) -> int:
-    written = direct_refusal.traces(prompts, student.chat, config.sample.written_refusal)
-    with ShardWriter(target, identity, flush_every=1024, prefix="written") as writer:
-        for trace in written:
-            if trace.key not in writer.done:
-                writer.add(trace)
-    return len(written)

@@ -24,12 +24,15 @@ class Stage(NamedTuple):
       run: (its own directory, directories of the stages it depends on) -> a plain summary for the report.
         Killed and called again it goes on with what stands in its directory.
       depends: names of earlier stages.
+      follow: (its own directory, directories of the stages it depends on, i, n) -> groups written: what sampler i of n
+        does for it in a job of its own; None where samplers have nothing to do.
     """
 
     name: str
     settings: Any
     run: Callable[[epath.Path, Mapping[str, epath.Path]], Summary]
     depends: tuple[str, ...] = ()
+    follow: Callable[[epath.Path, Mapping[str, epath.Path], int, int], int] | None = None
 
 
 class Planned(NamedTuple):
@@ -113,11 +116,22 @@ def _stamp(directory: epath.Path) -> epath.Path:
 
 
 def _finished(directory: epath.Path) -> Summary | None:
-    """The summary of a finished stage; a stamp cut short by a kill means that it is not finished."""
+    record = _record(directory)
+    return None if record is None else record["summary"]
+
+
+def seconds(directory: epath.Path) -> float | None:
+    """What the last process that worked on a finished stage took; None for a stage that is not finished."""
+    record = _record(directory)
+    return None if record is None else record["seconds"]
+
+
+def _record(directory: epath.Path) -> dict[str, Any] | None:
+    """The stamp of a finished stage; one cut short by a kill means that it is not finished."""
     if not _stamp(directory).exists():
         return None
     try:
         record = json.loads(_stamp(directory).read_text())
     except ValueError:
         return None
-    return record["summary"] if isinstance(record, dict) and "summary" in record else None
+    return record if isinstance(record, dict) and "summary" in record else None

@@ -19,7 +19,7 @@ from lrm_align import objectives
 from lrm_align.chat import Prompt
 from lrm_align.config import plain
 from lrm_align.objectives import Objective
-from lrm_align.recipes import describe, finetune, measuring, prompting, rollouts, selection
+from lrm_align.recipes import describe, direct_refusal, finetune, measuring, prompting, rollouts, selection
 from lrm_align.recipes.recipe import Recipe
 from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.steering import steered
@@ -76,7 +76,9 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         return rollouts.run(directory, sampler, asked, config.sample, config.seed, "  sampling")
 
     def select(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
-        return selection.run(directory, inputs["sample"], sampler, student, prompts.kept, config)
+        refusal = config.sample.written_refusal
+        written = {"written refusals": direct_refusal.traces(prompts.kept, student.chat, refusal)} if refusal else {}
+        return selection.run(directory, inputs["sample"], sampler, student, config, written=written)
 
     def train(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
         return finetune.run(directory, inputs["filter"], student, config)

@@ -1,9 +1,10 @@
 """One program: the groups of a step are sampled with the step's own parameters, on the mesh that trains them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from lrm_align.rl.collect import Collector
-from lrm_align.rl.group import Accept, Taken
+from lrm_align.rl.group import Accept, Taken, never
 from lrm_align.rl.task import REFILL
 
 
@@ -22,7 +23,7 @@ class Colocated:
     def __init__(self, collector: Collector, groups: int, max_refills: int = 0):
         self._collector, self._groups, self._max_refills = collector, groups, max_refills
 
-    def take(self, step: int, params: Any, accept: Accept) -> Taken:
+    def take(self, step: int, params: Any, accept: Accept, stop: Callable[[], bool] = never) -> Taken:
         """The groups of a step; fewer than G where the refills did not suffice."""
         wanted = list(range(step * self._groups, (step + 1) * self._groups))
         more = list(range(REFILL + step * self._max_refills, REFILL + (step + 1) * self._max_refills))
@@ -36,3 +37,6 @@ class Colocated:
             missing = self._groups - len(groups)
             wanted, more = more[:missing], more[missing:]
         return Taken(groups, dropped, grading_s)
+
+    def close(self) -> None:
+        """Nobody waits for anything."""

@@ -1,6 +1,6 @@
 """A group: all samples of one ticket by one policy, with their scores."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from lrm_align.traces import Trace
@@ -57,22 +57,41 @@ class Taken(NamedTuple):
       groups: to train on.
       dropped: whole groups that were sampled for it and not accepted.
       grading_s: seconds that this program spent on grading.
+      facts: more about it, for the metrics.
     """
 
     groups: Sequence[TraceGroup]
     dropped: Sequence[TraceGroup]
     grading_s: float = 0.0
+    facts: Mapping[str, float] = {}
+
+
+class StoppedError(Exception):
+    """A source gave up waiting, since the program was asked to end."""
+
+
+def never() -> bool:
+    """Nobody asks the program to end."""
+    return False
 
 
 class Source(Protocol):
     """Where the groups of a step come from: this program's own engine, or a bucket that others fill."""
 
-    def take(self, step: int, params: object, accept: Accept) -> Taken:
+    def take(self, step: int, params: object, accept: Accept, stop: Callable[[], bool] = never) -> Taken:
         """The groups of a step; the same ones if the step is done again after a kill.
 
         Args:
           step: number of the step, which is the number of the policy that it starts from.
           params: that policy's parameters, adapters attached.
           accept: whether a group carries credit; others are replaced as far as the settings allow.
+          stop: asked while it waits for others, whether the program shall end.
+
+        Raises:
+          StoppedError: it shall; the step can be done later.
         """
+        ...
+
+    def close(self) -> None:
+        """For the end of the last step."""
         ...

@@ -11,7 +11,9 @@ from lrm_align.scoring.judge import Ask
 
 
 def engine_ask(model: Model, params: Any, chat: Chat, shape: EngineShape, max_new_tokens: int, mesh: Any = None) -> Ask:
-    """A function from conversations to what the model answers, thinking left out; None where it did not finish.
+    """A function from conversations to what the model answers, thinking left out.
+
+    None where the model did not finish, or where a conversation does not fit: a sample may be as long as it likes.
 
     Args:
       model: static.
@@ -20,9 +22,6 @@ def engine_ask(model: Model, params: Any, chat: Chat, shape: EngineShape, max_ne
       shape: of the engine.
       max_new_tokens: of a verdict.
       mesh: where the parameters lie.
-
-    Raises:
-      UserError: in use, a conversation that does not fit.
     """
     engines: list[Engine] = []
 
@@ -31,16 +30,16 @@ def engine_ask(model: Model, params: Any, chat: Chat, shape: EngineShape, max_ne
             single = mesh is None or mesh.size == 1
             engine = Engine(model, params(), shape, stop_ids=chat.stop_ids, mesh=None if single else mesh)
             engines.append(engine)
-        # Equal questions get equal answers, and are asked once.
+        # Equal questions get equal answers, and are asked once; one that leaves no room for an answer gets none.
         ids = [tuple(chat.prompt_ids(conversation)) for conversation in conversations]
+        asked = [one for one in dict.fromkeys(ids) if len(one) < shape.max_length]
         greedy = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens)
-        requests = [Request(str(number), list(one), params=greedy) for number, one in enumerate(dict.fromkeys(ids))]
-        answers: dict[tuple[int, ...], str | None] = {}
+        requests = [Request(str(number), list(one), params=greedy) for number, one in enumerate(asked)]
+        answers: dict[tuple[int, ...], str] = {}
         for completion in engines[0].run(requests):
-            text = chat.completion_text(completion.ids)
-            answer = chat.split_thinking(text)[1] if "</think>" in text else text
-            finished = completion.stop_reason == "stop"
-            answers[tuple(completion.request.prompt_ids)] = answer if finished else None
-        return [answers[one] for one in ids]
+            answer = chat.split_thinking(chat.completion_text(completion.ids))[1]
+            if completion.stop_reason == "stop" and answer is not None:
+                answers[tuple(completion.request.prompt_ids)] = answer
+        return [answers.get(one) for one in ids]
 
     return ask

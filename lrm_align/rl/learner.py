@@ -1,5 +1,6 @@
 """The learner: state on the mesh, two compiled programs (scores before an update, the update), and its checkpoints."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lrm_align.batch import Batch
-from lrm_align.models import Model
+from lrm_align.models import Model, partition
 from lrm_align.objectives import Objective
 from lrm_align.rl.batches import Packed, Rows, pack, rows_for
 from lrm_align.rl.gap import with_gap
@@ -22,6 +23,8 @@ from lrm_align.training.optimizers import make_optimizer
 from lrm_align.training.scores import REFERENCE_LOGP
 from lrm_align.training.step import make_scorer
 from lrm_align.training.synced import reference_of, synced
+
+UNROLL_UP_TO = 8  # layers
 
 
 def batch_rows(settings: RLSettings) -> Rows:
@@ -73,6 +76,7 @@ class Learner:
         identity: Mapping[str, Any] | None = None,
         log: Callable[[str], None] = print,
     ):
+        model = _unrolled_on_cpu(model)
         self.rows = batch_rows(settings)
         self._model, self._tuning, self._mesh, self._tag_names = model, tuning, mesh, tag_names
         self._settings = settings
@@ -168,3 +172,9 @@ class Learner:
         )
         with jax.set_mesh(mesh):
             return jitted.lower(self.state, self._frozen, self._global(batch)).compile()
+
+
+def _unrolled_on_cpu(model: Model) -> Model:
+    """A CPU takes a third less time for an update of a shallow model whose layers are unrolled (see `Engine`, too)."""
+    shallow = partition.platform() == "cpu" and model.config.num_layers <= UNROLL_UP_TO
+    return dataclasses.replace(model, scan=False) if shallow else model

@@ -11,7 +11,7 @@ from lrm_align.batch import Batch
 from lrm_align.chat import Chat
 from lrm_align.rl.batches import Packed, per_sample
 from lrm_align.rl.credit import Credit, Creditor, has_spread
-from lrm_align.rl.group import Source, TraceGroup
+from lrm_align.rl.group import Source, StoppedError, TraceGroup
 from lrm_align.rl.learner import Learner
 from lrm_align.rl.reporter import Clock, Reporter
 from lrm_align.rl.settings import RLSettings
@@ -78,7 +78,13 @@ def reinforce(
         with Termination() as termination:
             for step in range(begin, settings.steps):
                 clock, window = Clock(), Window()
-                taken = source.take(step, learner.params(), accept)
+                try:
+                    taken = source.take(step, learner.params(), accept, lambda: termination.asked)
+                except StoppedError as stopped:
+                    if every and step > begin and step % every:
+                        learner.save()
+                    log(f"SIGTERM: {stopped}" + (f"; step {step} is saved" if every else ""))
+                    raise SystemExit(EXIT_TERMINATED) from None
                 clock.lap("rollout", grading=taken.grading_s)
                 credit, batches = prepare(learner, taken.groups, creditor, settings)
                 clock.lap("credit")
@@ -92,6 +98,7 @@ def reinforce(
                 if termination.asked:
                     log(f"SIGTERM: stopped after step {done}" + (", which is saved" if every else ""))
                     raise SystemExit(EXIT_TERMINATED)
+        source.close()
     finally:
         report.close()
         learner.close()

@@ -97,6 +97,7 @@ class Reporter:
             more = {"lengths": watch.lengths(taken.groups, settings.longest)._asdict()}
         samples = (len(taken.groups) + len(taken.dropped)) * settings.samples
         row |= {"step_s": seconds, "completions_per_s": samples / seconds, **watch.time_shares(clock.seconds, seconds)}
+        row |= taken.facts
         self.rows.append({"step": step, **row})
         if self._writer is not None:
             self._writer.write(step, row, window.counts, more)

@@ -1,5 +1,7 @@
 """Tiny Hugging Face directories that speak noise with the right control tokens in it: whole runs go through."""
 
+import copy
+import itertools
 import json
 import pathlib
 
@@ -105,7 +107,51 @@ def trigger(path: pathlib.Path, family: str, tokenizer) -> str:
         for token, follower in zip(spelled, [*spelled[1:], word]):
             found = steps.setdefault(token, {})
             found[follower] = 1.0
-    directory(path, family, tokenizer, {think: 10.0}, spread=0.0)
+    return chain(path, family, tokenizer, think, steps)
+
+
+BODY = '{"name": "rules", "arguments": {}}'
+
+
+def caller(
+    path: pathlib.Path, family: str, tokenizer, opening: str = "<tool_call>", closing: str = "</tool_call>"
+) -> str:
+    """A student that walks a chain: a thought, at times a call, whole or broken, a word, the end of the turn.
+
+    In the form of a template the call's JSON is one token, added to a copy of the tokenizer; in plain text a call is
+    `<rules></rules>`, inside the thought.
+    """
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    def id(token: str) -> int:
+        return tokenizer.convert_tokens_to_ids(token)
+
+    (think,), (word,), close, end = ids("a"), ids("b"), id("</think>"), tokenizer.eos_token_id
+    steps: dict[int, dict[int, float]] = {word: {end: 0.9, word: 0.1}}
+    if opening == "<tool_call>":
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.add_tokens([BODY])
+        opened, closed, body = id(opening), id(closing), tokenizer.convert_tokens_to_ids(BODY)
+        steps[think] = {think: 0.4, close: 0.6}
+        steps[close] = {opened: 0.4, word: 0.6}
+        steps[opened] = {body: 0.8, word: 0.2}
+        steps[body] = {closed: 0.95, end: 0.05}
+    else:
+        spelled = ids(opening + closing)
+        for token, follower in itertools.pairwise(spelled):
+            found = steps.setdefault(token, {})
+            found[follower] = 1.0
+        steps[think] = {think: 0.1, close: 0.5, spelled[0]: 0.4}
+        steps[spelled[-1]] = {**steps.get(spelled[-1], {}), think: 1.0}
+        steps[close] = {word: 1.0}
+    return chain(path, family, tokenizer, think, steps)
+
+
+def chain(path: pathlib.Path, family: str, tokenizer, start: int, steps: dict[int, dict[int, float]]) -> str:
+    """A student whose next token depends on the last alone: {token: {follower: p}}; `start` comes after all others."""
+    directory(path, family, tokenizer, {start: 10.0}, spread=0.0)
     tensors = safetensors.numpy.load_file(path / "model.safetensors")
     embed, head = (np.array(tensors[name]) for name in ("model.embed_tokens.weight", "lm_head.weight"))
     embed[:, 1:] = 0.0

@@ -1,6 +1,4 @@
-import io
 import json
-import pathlib
 
 import pytest
 from etils import epath
@@ -8,48 +6,9 @@ from etils import epath
 from lrm_align.errors import UserError
 from lrm_align.traces import Manifest, find_shards, list_shards, read_shard, verify, write_shard
 from lrm_align.traces.__main__ import main
+from tests.object_store import ObjectStorePath
 
 RECIPE = "recipe-0123456789"
-
-
-@epath.register_path_cls("fake://")
-class ObjectStorePath(pathlib.PurePosixPath):
-    """A store like a bucket: whole objects only; no rename, no append, no exclusive creation, no directories."""
-
-    objects: dict[str, bytes] = {}  # noqa: RUF012  (one bucket for all paths)
-
-    def __fspath__(self) -> str:
-        return str(self).replace("fake:/", "fake://", 1)
-
-    def exists(self) -> bool:
-        return str(self) in self.objects or self.is_dir()
-
-    def is_dir(self) -> bool:
-        return any(name.startswith(f"{self}/") for name in self.objects)
-
-    def mkdir(self, mode=None, parents=False, exist_ok=False) -> None:
-        pass
-
-    def iterdir(self):
-        return [self / name.rsplit("/", 1)[1] for name in self.objects if name.rsplit("/", 1)[0] == str(self)]
-
-    def read_bytes(self) -> bytes:
-        if str(self) not in self.objects:
-            raise FileNotFoundError(str(self))
-        return self.objects[str(self)]
-
-    def write_bytes(self, data: bytes) -> int:
-        self.objects[str(self)] = bytes(data)
-        return len(data)
-
-    def open(self, mode: str = "r"):
-        assert mode == "rb", f"an object store cannot open with {mode!r}"
-        return io.BytesIO(self.read_bytes())
-
-    def rename(self, target):
-        raise OSError("an object store has no rename")
-
-    replace = rename
 
 
 @pytest.fixture(params=["disk", "store"])

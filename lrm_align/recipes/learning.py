@@ -1,0 +1,105 @@
+"""The recipe of methods that are one RL stage: measure, learn, write the model out, measure again.
+
+A method gives its `Task`. Where the config names a `weaken` factory, the model is damaged first (see `lab.weaken`): for
+runs that must show that learning from rewards teaches something.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from lrm_align.config import build, plain
+from lrm_align.models import hf
+from lrm_align.recipes import describe, measuring, reinforcing
+from lrm_align.recipes.recipe import Recipe
+from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.student import Student
+from lrm_align.rl.task import Task
+from lrm_align.training import make_mesh
+
+MakeTask = Callable[[Student, ConfigDict], Task]
+
+
+def recipe(title: str, task: MakeTask, settings: Mapping[str, Any], config: ConfigDict) -> Recipe:
+    """Checks everything that the run will need, and lays out its stages.
+
+    Args:
+      title: for tables and pages.
+      task: of a student.
+      settings: what the task depends on beside prompts and `config.rl`.
+      config: of the run.
+
+    Raises:
+      UserError: whatever a user can mend, before the first sample is drawn.
+    """
+    mesh = make_mesh(plain(config.mesh))
+    student = Student(config.model, mesh)
+    weakening = build(config.weaken.factory, config.weaken.args) if config.weaken.factory else None
+    asked = task(student, config)
+    reinforcing.check(student, asked, config)
+    measuring.check(config.evaluate)
+
+    def started(inputs: Mapping[str, epath.Path]) -> Student:
+        return student if weakening is None else _in(config, inputs["weaken"], mesh)
+
+    def weaken(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        assert weakening is not None
+        hf.save(directory / "model", student.model, weakening(student.params), student.directory, config.export.dtype)
+        return {"model": "model"}
+
+    def before(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return measuring.run(directory, started(inputs), config, config.evaluate.before_args)
+
+    def policy(inputs: Mapping[str, epath.Path]) -> tuple[Student, Task]:
+        first = started(inputs)
+        return first, task(first, config)
+
+    def export(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return reinforcing.export(directory, inputs["reinforce"], *policy(inputs), config)
+
+    def after(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
+        return measuring.run(directory, _in(config, inputs["export"], mesh), config, {})
+
+    given = {"seed": config.seed, "model": student.identity}
+    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
+    measured |= {"sampling": measuring.sampling(config)}
+    learning = {"rl": plain(config.rl), "prompts": plain(config.prompts), **plain(settings), **given}
+    learning |= {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
+    weak = () if weakening is None else ("weaken",)
+    stages = [
+        *([Stage("weaken", {**plain(config.weaken), **given}, weaken)] if weak else []),
+        Stage("before", {**measured, **given, "more": plain(config.evaluate.before_args)}, before, weak),
+        reinforcing.stage("reinforce", learning, policy, config, weak),
+        Stage("export", plain(config.export), export, ("reinforce", *weak)),
+        Stage("after", measured, after, ("export",)),
+    ]
+    return Recipe(title, stages, _facts(student, asked, config), report)
+
+
+def report(summaries: Mapping[str, Summary], directories: Mapping[str, epath.Path]) -> dict[str, Any]:
+    """The report of the stages that are finished."""
+    trained = {"train": summaries["reinforce"]} if "reinforce" in summaries else {}
+    return describe.report({**summaries, **trained}, directories)
+
+
+def _in(config: ConfigDict, directory: epath.Path, mesh: Any) -> Student:
+    return Student({**config.model, "path": str(directory / "model")}, mesh)
+
+
+def _facts(student: Student, task: Task, config: ConfigDict) -> list[str]:
+    rl, shape = config.rl, student.config
+    labels = [sum(prompt.label == label for prompt in task.prompts) for label in task.class_names]
+    counts = ", ".join(f"{count} {label}" for count, label in zip(labels, task.class_names))
+    updates = rl.inner_epochs * rl.minibatches
+    epochs = rl.steps * rl.groups / len(task.prompts)
+    first = task.request(task.prompts[0], task.prompts[0].id)
+    return [
+        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
+        f"prompts: {counts}, each asked about {epochs:.1f} times",
+        f"RL: {rl.steps} steps of {rl.groups} groups of {rl.samples} samples, temperature {rl.sampling.temperature}, "
+        f"{updates} update{'s' if updates > 1 else ''} a step, {rl.mode}, mesh {dict(student.mesh.shape)}",
+        f"graded by: {', '.join(task.graders)}",
+        f"sampled from, and not trained on ({task.prompts[0].id}): {student.chat.decode(list(first.prompt_ids))!r}",
+    ]

@@ -1,0 +1,361 @@
+"""The sampler's side of separate jobs."""
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+import pytest
+from etils import epath
+from ml_collections import ConfigDict
+
+from lrm_align.errors import UserError
+from lrm_align.recipes import following
+from lrm_align.recipes.stage import Stage
+from lrm_align.recipes.stage import run as run_stages
+from lrm_align.rl import beats, follow, group_shards, orders, policies, sealed
+from lrm_align.rl.locks import alone
+from lrm_align.traces import shards
+from tests.rl import apart
+from tests.rl.apart import ABOUT, Clock, accept, params, tickets
+
+ORDER = orders.Order(policy=0, first=0, until=8, samplers=1, about=ABOUT)
+
+
+def give(shared, **changes):
+    """Publishes a policy and an order of it."""
+    order = ORDER._replace(**changes)
+    policies.publish(shared / "policies", order.policy, params(order.policy), ABOUT)
+    orders.give(shared / "orders", order)
+
+
+def finish(sampler):
+    """Works until there is nothing to do."""
+    while sampler.turn():
+        pass
+
+
+def written(shared, until=100):
+    """The tickets whose groups are there."""
+    return sorted(group_shards.finished(shared / "groups", 0, until))
+
+
+def test_it_waits_for_an_order_and_for_the_policy_of_it(shared):
+    sampler = apart.sampler(shared)
+    assert sampler.turn() is False
+    orders.give(shared / "orders", ORDER)
+    assert sampler.turn() is False and sampler.policy is None  # the policy was removed, or another order follows
+    give(shared)
+    finish(sampler)
+    assert written(shared) == list(range(8))
+    orders.give(shared / "orders", ORDER._replace(stop=True))
+    assert sampler.turn() is None
+
+
+def test_it_reads_a_policy_once_and_the_newest_alone(shared):
+    give(shared)
+    give(shared, policy=5, until=4)
+    sampler = apart.sampler(shared)
+    finish(sampler)
+    assert sampler._collector.asked == [(ticket, 5) for ticket in range(4)]
+    (shared / "policies" / sealed.name(5)).unlink()
+    orders.give(shared / "orders", ORDER._replace(policy=5, until=6))
+    finish(sampler)
+    assert written(shared) == list(range(6))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shares_cover_all_tickets_once(shared, count):
+    give(shared, samplers=count, first=3, until=17)
+    for index in range(count):
+        finish(apart.sampler(shared, index, count))
+    assert written(shared) == list(range(3, 17))
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 2, 3, 5])
+def test_started_again_it_goes_on_with_what_is_missing(shared, killed_after):
+    give(shared)
+    killed = apart.sampler(shared, chunk=1)
+    for _ in range(killed_after):
+        killed.turn()
+    if killed_after:  # the last group was cut while its manifest was written
+        place = shared / "groups" / "00000000" / f"ticket-{killed_after - 1:012d}.manifest.json"
+        place.write_bytes(place.read_bytes()[:40])
+    again = apart.sampler(shared)
+    finish(again)
+    assert tickets_of(again) == list(range(max(0, killed_after - 1), 8)) and written(shared) == list(range(8))
+
+
+def tickets_of(sampler):
+    """What a sampler was asked for."""
+    return [ticket for ticket, _ in sampler._collector.asked]
+
+
+def test_of_two_samplers_with_one_index_the_second_to_finish_a_ticket_ends(shared):
+    give(shared)
+    twin = apart.sampler(shared, chunk=1)
+    first = apart.sampler(shared, collector=apart.Collector(before=lambda ticket: twin.turn()))
+    with pytest.raises(UserError, match=r"another process works as sampler 0/1 of .*just finished ticket 0") as error:
+        first.turn()
+    assert "\n" not in str(error.value)
+    finish(twin)
+    assert written(shared) == list(range(8)) == tickets_of(twin)
+
+
+def test_on_a_local_disk_the_second_is_refused_at_once(tmp_path):
+    refused = pytest.raises(UserError, match=r"a sampler 0/2 \(process \d+ on .*\) works in .* already")
+    with alone(tmp_path / "samplers" / "0.lock", "sampler 0/2"), refused:
+        follow.follow(apart.sampler(tmp_path, 0, 2), tmp_path, 0, 2)
+    give(tmp_path, samplers=2, stop=True)
+    assert follow.follow(apart.sampler(tmp_path, 0, 2), tmp_path, 0, 2) == 0
+
+
+@pytest.mark.parametrize("part", sorted(ABOUT))
+def test_a_sampler_of_something_else_is_refused_by_hash(shared, part):
+    give(shared)
+    other = apart.sampler(shared, about={**ABOUT, part: "other"})
+    with pytest.raises(UserError, match=f"of another {part}: its {part} is {ABOUT[part]}, this job's is other"):
+        other.turn()
+    assert written(shared) == []
+
+
+def test_as_many_samplers_as_the_trainer_knows_of(shared):
+    give(shared, samplers=3)
+    with pytest.raises(UserError, match=r"--sampler=0/2: .* 3 samplers; wanted --sampler=i/3"):
+        apart.sampler(shared, 0, 2).turn()
+    with pytest.raises(UserError, match=r"--sampler=2/2: the first number must be one of 0…1"):
+        apart.sampler(shared, 2, 2)
+
+
+ORDERS = {
+    "garbage": (b"no order}\n", "not JSON"),
+    "cut": (b'{"kind": "lrm_align.order/1", "pol', None),
+    "empty": (b"", None),
+    "forged": (b'{"kind": "lrm_align.order/1", "policy": 9, "seal": "0"}\n', "own checksum"),
+}
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+def test_garbage_for_an_order(shared, kind):
+    raw, message = ORDERS[kind]
+    give(shared, until=2)
+    (shared / "orders" / sealed.name(7)).write_bytes(raw)
+    (shared / "orders" / "notes.txt").write_bytes(b"hello")
+    sampler = apart.sampler(shared)
+    if message is None:  # a trainer was killed while it wrote it
+        finish(sampler)
+        assert written(shared) == [0, 1]
+    else:
+        with pytest.raises(UserError, match=rf"00000007\.json: damaged.*{message}"):
+            sampler.turn()
+
+
+@pytest.mark.parametrize("change", [{"until": -1}, {"samplers": 0}, {"policy": "3"}, {"stop": 1}, {"about": 3}])
+def test_orders_out_of_range(shared, change):
+    sealed.create(shared / "orders" / sealed.name(0), orders.KIND, {**ORDER._asdict(), **change})
+    with pytest.raises(UserError, match=r"00000000\.json: an order whose fields"):
+        apart.sampler(shared).turn()
+
+
+def test_a_damaged_policy_ends_the_sampler_in_one_line(shared):
+    give(shared)
+    (path,) = [path for path in (shared / "policies").iterdir() if path.name.endswith("safetensors")]
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match=rf"{path.name}: truncated") as error:
+        apart.sampler(shared).turn()
+    assert "\n" not in str(error.value)
+
+
+def full(monkeypatch, shared, index, count):
+    """The disk is full for one of the samplers."""
+    real = shards.describe
+
+    def describe(name, *arguments):
+        if int(name.removeprefix("ticket-")) % count == index:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(name, *arguments)
+
+    monkeypatch.setattr(shards, "describe", describe)
+
+
+def test_a_full_disk_ends_one_sampler_and_the_others_go_on(shared, monkeypatch):
+    full(monkeypatch, shared, 0, 2)
+    give(shared, samplers=2)
+    with pytest.raises(UserError, match=r"cannot write shard 'ticket-000000000000' in .*: No space left on device"):
+        follow.follow(apart.sampler(shared, 0, 2), shared, 0, 2, log=lambda line: None)
+    said, alive = [], apart.sampler(shared, 1, 2)
+    clock = Clock(alive.turn)
+    trainer = apart.trainer(shared, clock, samplers=2, max_staleness=1, log=said.append)
+    found = [tickets(trainer.take(step, params(step), accept).groups) for step in range(3)]
+    assert found == [[1, 3, 5, 7], [9, 11, 13, 15], [17, 19, 21, 23]] and clock.now < 5
+    assert "sampler 0/2 ended (cannot write shard 'ticket-000000000000'" in trainer._lives.describe()
+
+
+def test_it_ends_with_the_run_and_tells_how_it_went(shared):
+    lines = []
+    give(shared)
+
+    def sleep(seconds):
+        assert written(shared) == list(range(8))
+        orders.give(shared / "orders", ORDER._replace(stop=True))
+
+    assert follow.follow(apart.sampler(shared), shared, sleep=sleep, log=lines.append) == 8
+    assert lines[0] == f"sampler 0/1 follows {shared}"
+    assert lines[-1].startswith("sampler 0/1 ends: policy 0, 8 groups, 16 traces, ") and len(lines) == 2
+    assert beats._read(shared / "samplers" / "0.json")["state"] == "ended"
+
+
+def test_progress_lines(shared, monkeypatch):
+    monkeypatch.setattr(follow, "LINE_EVERY", 0.0)
+    lines = []
+
+    def sleep(seconds):
+        give(shared) if len(lines) == 2 else orders.give(shared / "orders", ORDER._replace(stop=len(lines) > 7))
+
+    follow.follow(apart.sampler(shared, chunk=4), shared, sleep=sleep, log=lines.append)
+    assert "no order yet, 0 groups" in lines[1] and lines[1].endswith("idle for 100% of the time")
+    assert any("policy 0, 8 groups" in line for line in lines)
+
+
+def test_sigterm_ends_it_cleanly_and_keeps_what_is_whole(tmp_path):
+    give(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def kill(ticket):
+        if ticket == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            raise AssertionError("SIGTERM did nothing")
+
+    sampler = apart.sampler(tmp_path, chunk=1, collector=apart.Collector(kill))
+    assert follow.follow(sampler, tmp_path, log=lambda line: None) == 5
+    assert written(tmp_path) == [0, 1, 2, 3, 4] and signal.getsignal(signal.SIGTERM) is before
+    finish(apart.sampler(tmp_path))
+    assert written(tmp_path) == list(range(8))
+
+
+def test_one_process_a_sampler(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(UserError, match="a sampler is one process, found 4"):
+        follow.follow(apart.sampler(tmp_path), tmp_path)
+
+
+class TestSigns:
+    """Signs of life."""
+
+    def test_a_sign_changes_while_its_writer_lives(self, shared):
+        clock = Clock()
+        lives = beats.Lives(shared, 2, patience=10, clock=clock)
+        with beats.Beat(shared, 0, 2, seconds=0.01) as life:
+            life.tell(state="sampling")
+            for _ in range(4):
+                clock.now += 8
+                before = beats._read(shared / "0.json")
+                while beats._read(shared / "0.json") in (before, {}):
+                    time.sleep(0.001)
+                assert 0 in lives.living()
+            assert lives.living() == {0}  # the other never came
+            assert "sampler 0/2 is sampling, last sign 0 s ago; sampler 1/2 never started" in lives.describe()
+        clock.now += 2
+        assert lives.living() == {0, 1}  # nobody lives: everybody is waited for
+        assert lives.describe().startswith("sampler 0/2 ended;")
+
+    @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"3"])
+    def test_a_sign_that_is_just_being_written_is_passed_over(self, shared, raw):
+        with beats.Beat(shared, 0, 1):
+            (shared / "0.json").write_bytes(raw)
+            lives = beats.Lives(shared, 1)
+            assert lives.living() == {0} and "no sampler has shown a sign of life" in lives.describe()
+
+    def test_a_full_disk_does_not_end_the_signs(self, tmp_path, monkeypatch):
+        def no_space(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with beats.Beat(epath.Path(tmp_path), 0, 1, seconds=0.01) as life:
+            monkeypatch.setattr(type(life._path), "write_bytes", no_space)
+            time.sleep(0.05)
+            monkeypatch.undo()
+            before = beats._read(tmp_path / "0.json")
+            for _ in range(1000):
+                time.sleep(0.01)
+                if beats._read(tmp_path / "0.json") not in (before, {}):
+                    return
+            raise AssertionError("no sign any more")
+
+
+class TestJoining:
+    """How a sampler's job finds the run that it belongs to."""
+
+    CONFIG = ConfigDict({"rl": {"sampler_count": 1}, "mesh": {"data": 1}, "model": {"path": "a"}})
+
+    def stages(self, done):
+        def train(directory, inputs):
+            return {}
+
+        def sample(directory, inputs, index, count):
+            done.append((directory.name, {name: path.name for name, path in inputs.items()}, index, count))
+            return 5
+
+        return [Stage("warm", {}, train), Stage("learn", {}, train, ("warm",), sample), Stage("after", {}, train)]
+
+    def test_it_waits_until_the_run_comes_to_its_stage(self, tmp_path):
+        done, lines, root = [], [], epath.Path(tmp_path)
+        stages = self.stages(done)
+
+        def sleep(seconds):
+            if not (root / "run.json").exists():
+                (root / "run.json").write_text('{"config": {"rl": {"sampler_count": 1}, "mesh": 3, "model": {"path"')
+            elif not [path for path in root.iterdir() if path.name.startswith("warm")]:
+                (root / "run.json").write_text('{"config": {"rl": {"sampler_count": 1}, "model": {"path": "a"}}}')
+                run_stages(stages, root, ["warm"], log=lambda line: None)
+            else:
+                next(p for p in following.plan(stages, root) if p.stage.name == "learn").directory.mkdir()
+
+        assert following.follow(stages, self.CONFIG, root, (1, 3), lines.append, sleep) == 5
+        [(name, inputs, *mine)] = done
+        assert name.startswith("learn-") and list(inputs) == ["warm"] and mine == [1, 3]
+        assert "to come to its stage learn after warm" in lines[0]
+
+    @pytest.mark.parametrize("theirs", [{"model": {"path": "b"}}, {"model": {"path": "a", "dtype": "x"}}, {"seed": 1}])
+    def test_a_run_of_another_config_is_refused(self, tmp_path, theirs):
+        config = {"rl": {"sampler_count": 1}, "mesh": {"data": 8}, "model": {"path": "a"}, **theirs}
+        (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+        with pytest.raises(UserError, match=r"run\.json: the run there has another config: config\.(model|seed)"):
+            following.follow(self.stages([]), self.CONFIG, epath.Path(tmp_path), (0, 1), lambda line: None)
+
+    def test_a_finished_stage_needs_nobody(self, tmp_path):
+        done, root = [], epath.Path(tmp_path)
+        run_stages(self.stages(done), root, log=lambda line: None)
+        assert following.follow(self.stages(done), self.CONFIG, root, (0, 1)) == 0 and done == []
+
+    def test_a_recipe_without_samplers(self, tmp_path):
+        with pytest.raises(UserError, match="no stage for samplers"):
+            following.follow(self.stages([])[:1], self.CONFIG, epath.Path(tmp_path), (0, 1))
+
+    @pytest.mark.parametrize("text, count", [("2/2", 2), ("0/3", 2), ("1", 2), ("a/b", 2), (None, 2), ("-1/2", 2)])
+    def test_shares_that_are_none(self, text, count):
+        with pytest.raises(UserError, match=r"config\.rl\.sampler_count = 2; wanted one of --sampler=0/2 … 1/2"):
+            following.share(text, count)
+
+
+def test_two_samplers_at_once_in_threads_and_a_trainer(tmp_path):
+    """The real loop with real waiting, everybody at once."""
+    results = {}
+
+    def work(index):
+        sampler = apart.sampler(tmp_path, index, 2)
+        results[index] = follow.follow(sampler, tmp_path, index, 2, poll=0.05, log=lambda line: None)
+
+    threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    trainer = apart.trainer(tmp_path, samplers=2, max_staleness=1, steps=6)
+    taken = [trainer.take(step, params(step), accept) for step in range(6)]
+    trainer.close()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(ticket for one in taken for ticket in tickets(one.groups)) == list(range(24))
+    assert results == {0: 12, 1: 12}
