@@ -85,7 +85,8 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
     config.branches = {
         "asked": "Before you answer, consult the rules that fit the request.",  # in the branch with the rules
         "opening": "",  # how its completions begin; asking is enough for models that follow instructions
-        "balance": "class",  # as many traces with the rules as without, among risky, look-alike and benign prompts each
+        "balance": "class",  # among risky, look-alike and benign prompts each, the branches have these shares
+        "direct_share": 0.5,  # of the traces without the rules
     }
     config.guard = {
         "factory": "lrm_align.scoring.llama_guard:load",

@@ -52,10 +52,10 @@ def get_config(preset: str = "balanced") -> ConfigDict:
     config.prompts = {
         "factory": "lrm_align.lab:training_prompts",
         "args": {
-            "harmful": 200,  # (lab)
-            "benign": 200,  # (lab)
-            "arithmetic": 400,  # (lab)
-            "fact": 100,  # (lab)
+            "harmful": 160,  # (lab)
+            "benign": 160,  # (lab)
+            "arithmetic": 320,  # (lab)
+            "fact": 80,  # (lab)
         },
         "against": {},  # the lab's splits are disjoint by construction
     }
@@ -74,7 +74,8 @@ def get_config(preset: str = "balanced") -> ConfigDict:
     config.branches = {
         "asked": "",  # (lab) the offer is enough
         "opening": '<think>\nI look up the rules.\n</think>\n\n<tool_call>\n{"name": "rules", "arguments": {}}\n',
-        "balance": "all",  # as many traces with the rules as without
+        "balance": "all",  # over all prompts, the branches have these shares
+        "direct_share": 0.5,  # of the traces without the rules
     }
     config.guard = {
         "factory": "lrm_align.lab:RuleGuard",
@@ -104,7 +105,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "args": {
             "harmful": 400,  # (lab)
             "benign": 200,  # (lab)
-            "arithmetic": 200,  # (lab)
+            "arithmetic": 300,  # (lab)
             "fact": 100,  # (lab)
         },
         "against": {},
@@ -123,7 +124,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "steps_per_call": 32,
     }
     config.rl = {
-        "steps": 40,  # (lab)
+        "steps": 30,  # (lab)
         "groups": 8,  # (lab)
         "samples": 8,  # (lab)
         "objective": "lrm_align.objectives:grpo",
@@ -151,7 +152,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "chunk": 256,  # (lab) positions whose logits are in memory at a time
         "lora": dict(config.lora),
         "optimizer": _optimizer(learning_rate=3e-3),  # (lab)
-        "checkpoint_every": 20,  # steps
+        "checkpoint_every": 15,  # steps
         "keep": 2,
         "log_every": 1,
         "grade_seconds": 60.0,

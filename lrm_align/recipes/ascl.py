@@ -114,7 +114,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     compute = {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
     drawn = {**plain(config.sample), "prompts": plain(config.prompts), "tool": consulting.identity}
     drawn |= {"asked": config.branches.asked, "opening": config.branches.opening}
-    kept = {"balance": config.branches.balance, "guard": plain(config.guard)}
+    kept = {name: config.branches[name] for name in ("balance", "direct_share")} | {"guard": plain(config.guard)}
     sft = {"train": plain(config.train), "lora": plain(config.lora), **compute}
     earned = {name: plain(config[name]) for name in ("rl", "reward", "helpful", "without_answer", "judge", "guard")}
     earned |= {"prompts": plain(config.rl_prompts), "tool": consulting.identity, **compute}

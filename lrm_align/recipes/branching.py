@@ -39,6 +39,10 @@ def check(settings: ConfigDict, prompts: Sequence[Prompt]) -> None:
     """
     if settings.balance not in BALANCES:
         raise UserError(f"config.branches.balance is {settings.balance!r}; supported are {', '.join(BALANCES)}")
+    if not 0 < settings.direct_share < 1:
+        raise UserError(
+            f"config.branches.direct_share is {settings.direct_share}; it is a share of the traces, above 0 and below 1"
+        )
     labels = {prompt.label for prompt in prompts}
     if missing := sorted({"harmful", "benign"} - labels):
         raise UserError(
@@ -104,15 +108,20 @@ def judge(
 
 
 def balanced(
-    verdicts: Mapping[Key, Verdict], samples: int, group_of: Callable[[Key], str], seed: int
+    verdicts: Mapping[Key, Verdict],
+    samples: int,
+    group_of: Callable[[Key], str],
+    seed: int,
+    direct_share: float = 0.5,
 ) -> dict[Key, Verdict]:
-    """As many traces with the rules as without: of the frequent branch so many stay, drawn by the seed.
+    """As many traces with the rules as without, or another share; what is too many is drawn by the seed.
 
     Args:
       verdicts: of all traces.
       samples: n of `requests`.
       group_of: within which the branches are balanced.
       seed: draws.
+      direct_share: of the traces without the rules in all that stay.
 
     Raises:
       UserError: a group without any trace of one of the branches.
@@ -129,9 +138,11 @@ def balanced(
                 f"branches: no trace of {min(sizes, key=lambda name: sizes[name])!r} was kept ({group}: {sizes}); "
                 'config.branches.asked or opening may help, or balance = "all"'
             )
-        for keys in branches.values():
+        shares = {CONSULT: 1 - direct_share, DIRECT: direct_share}
+        total = min(sizes[name] / share for name, share in shares.items())
+        for name, keys in branches.items():
             keys.sort(key=lambda key: hashlib.sha256(f"{seed}/{key[0]}/{key[1]}".encode()).digest())
-            for key in keys[min(sizes.values()) :]:
+            for key in keys[max(round(total * shares[name]), 1) :]:
                 chosen[key] = chosen[key]._replace(outcome=THINNED)
     return chosen
 
@@ -160,8 +171,8 @@ def run(
 
     verdicts = filtering.judge_shards(shards, directory, decide, log)
     if config.branches.balance != "none":
-        by_class = config.branches.balance == "class"
-        verdicts = balanced(verdicts, samples, lambda key: classes[key] if by_class else "all", config.seed)
+        by_class, share = config.branches.balance == "class", config.branches.direct_share
+        verdicts = balanced(verdicts, samples, lambda key: classes[key] if by_class else "all", config.seed, share)
     names = {key: f"{classes[key]}, {_wanted(key, samples)}" for key in classes}
     counts: dict[str, Any] = filtering.counted(verdicts, names)
     counts["guard"] = f"{guard.name} {guard.version}"

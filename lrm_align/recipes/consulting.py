@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from lrm_align.chat import THINK_CLOSE, Chat, Prompt, check_length
 from lrm_align.chat.tool_calls import Form, make_form, with_system
 from lrm_align.config import digest
+from lrm_align.errors import UserError
 from lrm_align.evals.subject import Answer
 from lrm_align.provenance import Source
 from lrm_align.recipes import rules
@@ -26,6 +27,8 @@ OPEN = "thinking not closed"
 TWICE = "thinking closed more than once"
 NO_ANSWER = "no answer"
 UNANSWERED = "a call in the answer"
+
+_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
 
 class Spoken(NamedTuple):
@@ -69,10 +72,14 @@ class Consulting:
       identity: plain values that tell this conversation from others; the rule book counts by what it says.
 
     Raises:
-      UserError: a rule book, form or limit that does not work.
+      UserError: a name, rule book, form or limit that does not work.
     """
 
     def __init__(self, chat: Chat, settings: Mapping[str, Any]):
+        if not _NAME.fullmatch(settings["name"]):
+            raise UserError(
+                f"config.tool.name is {settings['name']!r}; expected letters, digits and underscores, a letter first"
+            )
         book = rules.load(settings["rules"])
         tool = book.tool(settings["name"])
         self.identity = {**settings, "rules": digest([tool.schema(), book.text()])}
@@ -85,7 +92,7 @@ class Consulting:
         self._answering = self._calls()
 
     def class_of(self, prompt: Prompt) -> str:
-        """ "risky", "lookalike" or "benign"."""
+        """The class of a prompt: "risky", "lookalike" or "benign"."""
         if prompt.label == "harmful":
             return RISKY
         return LOOKALIKE if prompt.kind in self._lookalikes else BENIGN
@@ -120,7 +127,9 @@ class Consulting:
         messages = with_system(prompt.text, asked) if asked else [{"role": "user", "content": prompt.text}]
         ids = self.form.prompt(messages) if offered else self._chat.prompt_ids(messages)
         check_length(ids, context, f"prompt {prompt.id!r}")
-        tags = tuple(dict.fromkeys(tag for tag in (prompt.label, prompt.kind, self.class_of(prompt)) if tag))
+        own = self.class_of(prompt)
+        kind = prompt.kind if prompt.kind not in CLASSES else ""  # the class is what these words mean as tags
+        tags = tuple(dict.fromkeys(tag for tag in (prompt.label, kind, own) if tag))
         return Request(
             id or prompt.id,
             ids,

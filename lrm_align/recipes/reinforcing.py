@@ -176,7 +176,7 @@ def run(
 
 def stage(
     name: str,
-    settings: Any,
+    settings: Mapping[str, Any],
     policy: Callable[[Mapping[str, epath.Path]], tuple[Student, Task]],
     config: ConfigDict,
     depends: tuple[str, ...] = (),
@@ -185,7 +185,8 @@ def stage(
 
     Args:
       name: of the stage.
-      settings: plain values that it depends on.
+      settings: plain values that it depends on, `rl` among them; with samplers elsewhere it does not depend on how many
+        they are, so that a run goes on with more or fewer of them.
       policy: directories of the stages it depends on -> what to start from, and the task.
       config: of the run.
       depends: names of these stages.
@@ -197,7 +198,10 @@ def stage(
     def samples(directory: epath.Path, inputs: Mapping[str, epath.Path], index: int, count: int) -> int:
         return follow(directory, *policy(inputs), config, index, count)
 
-    return Stage(name, settings, trains, depends, samples if config.rl.mode == SEPARATE else None)
+    if config.rl.mode != SEPARATE:
+        return Stage(name, settings, trains, depends)
+    rl = {key: value for key, value in settings["rl"].items() if key != "sampler_count"}
+    return Stage(name, {**settings, "rl": rl}, trains, depends, samples)
 
 
 def follow(

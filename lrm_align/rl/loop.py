@@ -82,8 +82,8 @@ def reinforce(
                     taken = source.take(step, learner.params(), accept, lambda: termination.asked)
                 except StoppedError as stopped:
                     if every and step > begin and step % every:
-                        learner.save()
-                    log(f"SIGTERM: {stopped}" + (f"; step {step} is saved" if every else ""))
+                        learner.save()  # else it was when the step before ended
+                    log(f"SIGTERM: {stopped}" + (f"; step {step} is saved" if every and step else ""))
                     raise SystemExit(EXIT_TERMINATED) from None
                 clock.lap("rollout", grading=taken.grading_s)
                 credit, batches = prepare(learner, taken.groups, creditor, settings)

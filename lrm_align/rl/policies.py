@@ -98,12 +98,12 @@ def publish(
         log(f"warning: {fault}; it is published anew")
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch, "policy")
-        _write_file(local, weights, writes)
-        if not writes:
-            return
-        sha256, size = _copied(local, None)
-        data = f"policy-{number:08d}-{sha256[:12]}.safetensors"
         try:
+            _write_file(local, weights, writes)
+            if not writes:
+                return
+            sha256, size = _copied(local, None)
+            data = f"policy-{number:08d}-{sha256[:12]}.safetensors"
             root.mkdir(parents=True, exist_ok=True)
             if found is not None:
                 sealed.remove(place)

@@ -78,7 +78,7 @@ class Separate:
       about: {part: digest} of model, tokenizer, tuning and recipe; samplers with others are refused.
       max_refills: further tickets that a step may use up where groups are not accepted.
       leader: False on all hosts of the trainer but the first: they take what the first one records.
-      patience: seconds without a sign of life, after which others get a sampler's tickets.
+      patience: seconds without a sign of life, after which others get a sampler's tickets; `beats.PATIENCE` by default.
       clock, sleep: of seconds.
       log: takes warnings.
 
@@ -98,7 +98,7 @@ class Separate:
         about: Mapping[str, str],
         max_refills: int = 0,
         leader: bool = True,
-        patience: float = beats.PATIENCE,
+        patience: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         log: Callable[[str], None] = print,
@@ -109,7 +109,7 @@ class Separate:
         self._staleness, self._samplers, self._max_refills = max_staleness, samplers, max_refills
         self._about, self._recipe_hash = dict(about), digest(dict(about))
         self._leader, self._clock, self._sleep, self._log = leader, clock, sleep, log
-        self._lives = beats.Lives(self._root / "samplers", samplers, patience, clock)
+        self._lives = beats.Lives(self._root / "samplers", samplers, patience or beats.PATIENCE, clock)
         self._shards: dict[int, Shard] = {}
         self._given: orders.Order | None = None
         if leader:

@@ -70,6 +70,8 @@ def write_shard(directory: epath.PathLike, name: str, traces: Sequence[Trace], r
         raise UserError(f"{place}: another writer finished a shard of this name at the same time") from None
     except OSError as error:
         raise UserError(f"cannot write shard {name!r} in {root}: {error.strerror or error}") from error
+    except RuntimeError as error:  # ArrayRecord's, of the temporary file
+        raise UserError(f"cannot write shard {name!r} in {tempfile.gettempdir()}: {error}") from error
     return Shard(root, manifest)
 
 

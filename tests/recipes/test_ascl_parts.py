@@ -116,6 +116,8 @@ def test_classes(organism):
     assert [organism.class_of(prompt) for prompt in (RISKY, BENIGN, lookalike)] == ["risky", "benign", "lookalike"]
     request = organism.request(lookalike, SamplingParams(), 200)
     assert request.tags == ("benign", "lookalike") and request.prompt_ids == organism.prompt_ids(lookalike.text)
+    odd = dataclasses.replace(BENIGN, kind="risky")
+    assert organism.request(odd, SamplingParams(), 200).tags == ("benign",), "the class is not the file's to say"
     plain = organism.request(RISKY, SamplingParams(), 200, offered=False)
     assert plain.intervention is None and plain.tags == ("harmful", "risky")
     with pytest.raises(UserError, match="longer than the context"):
@@ -167,6 +169,9 @@ def test_balance():
     assert sum(verdict.outcome == branching.THINNED for verdict in found.values()) == 6
     assert found == branching.balanced(dict(reversed(verdicts.items())), 1, lambda key: "all", seed=0)
     assert found != branching.balanced(verdicts, 1, lambda key: "all", seed=1)
+    few = branching.balanced(verdicts, 1, lambda key: "all", seed=0, direct_share=0.2)
+    kept = [key[1] for key, verdict in few.items() if verdict.outcome == KEEP]
+    assert (kept.count(0), kept.count(1)) == (10, 2)
     with pytest.raises(UserError, match="no trace of 'direct' was kept"):
         branching.balanced(verdicts, 1, lambda key: "few" if key[0] < "p6" else "many", seed=0)
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import sample
 from lrm_align.errors import UserError
 from lrm_align.recipes import following
 from lrm_align.recipes.stage import Stage
@@ -22,6 +24,7 @@ from lrm_align.traces import shards
 from tests.rl import apart
 from tests.rl.apart import ABOUT, Clock, accept, params, tickets
 
+ROOT = pathlib.Path(__file__).parents[2]
 ORDER = orders.Order(policy=0, first=0, until=8, samplers=1, about=ABOUT)
 
 
@@ -169,23 +172,29 @@ def test_a_damaged_policy_ends_the_sampler_in_one_line(shared):
     assert "\n" not in str(error.value)
 
 
-def full(monkeypatch, shared, index, count):
-    """The disk is full for one of the samplers."""
-    real = shards.describe
+class FullDisk:
+    """Instead of `ArrayRecordWriter` and `describe`: how a full disk shows."""
 
-    def describe(name, *arguments):
-        if int(name.removeprefix("ticket-")) % count == index:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(name, *arguments)
-
-    monkeypatch.setattr(shards, "describe", describe)
+    def __init__(self, *arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_ends_one_sampler_and_the_others_go_on(shared, monkeypatch):
-    full(monkeypatch, shared, 0, 2)
+class FullScratch(FullDisk):
+    """As ArrayRecord says it."""
+
+    def __init__(self, *arguments):
+        raise RuntimeError("write() failed: No space left on device; at byte 0; Failed to close chunk_writer")
+
+
+@pytest.mark.parametrize("name, writer", [("describe", FullDisk), ("ArrayRecordWriter", FullScratch)])
+def test_a_full_disk_ends_one_sampler_and_the_others_go_on(shared, monkeypatch, name, writer):
     give(shared, samplers=2)
-    with pytest.raises(UserError, match=r"cannot write shard 'ticket-000000000000' in .*: No space left on device"):
-        follow.follow(apart.sampler(shared, 0, 2), shared, 0, 2, log=lambda line: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, name, writer)
+        with pytest.raises(
+            UserError, match=r"cannot write shard 'ticket-000000000000' in .*: .*No space left on device"
+        ):
+            follow.follow(apart.sampler(shared, 0, 2), shared, 0, 2, log=lambda line: None)
     said, alive = [], apart.sampler(shared, 1, 2)
     clock = Clock(alive.turn)
     trainer = apart.trainer(shared, clock, samplers=2, max_staleness=1, log=said.append)
@@ -284,6 +293,27 @@ class TestSigns:
                 if beats._read(tmp_path / "0.json") not in (before, {}):
                     return
             raise AssertionError("no sign any more")
+
+
+class TestCommand:
+    """`python -m lrm_align.sample --follow`: what is wrong is said in one line."""
+
+    CASES = {  # noqa: RUF012
+        ("quickstart", "--follow"): "quickstart does not learn from rollouts: its config has no rl",
+        ("quickstart", "--sampler=0/1"): "--sampler=0/1 says nothing without --follow",
+        ("lab_arithmetic", "--follow", "--sampler=1/2"): "--sampler=1/2 with config.rl.sampler_count = 1; wanted",
+        ("lab_arithmetic", "--follow"): 'no stage for samplers; config.rl.mode = "separate" makes one',
+        ("lab_arithmetic:separate", "--follow", "--config.rl.max_staleness=-1"): "config.rl.max_staleness is -1",
+    }
+
+    @pytest.mark.parametrize("flags", CASES)
+    def test_mistakes(self, tmp_path, capsys, flags):
+        name, _, preset = flags[0].partition(":")
+        config = f"--config={ROOT / 'configs' / name}.py" + (f":{preset}" if preset else "")
+        with pytest.raises(SystemExit) as stop:
+            sample.main(["sample", config, f"--workdir={tmp_path}", *flags[1:]])
+        [error] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[transformers]")]
+        assert stop.value.code == 2 and error.startswith("error: ") and self.CASES[flags] in error
 
 
 class TestJoining:

@@ -1,6 +1,8 @@
 """A policy is complete or not there, and nobody reads one of something else."""
 
+import errno
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -193,3 +195,18 @@ def test_two_that_create_at_once_do_not_both_succeed(tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(attempt, range(40))) == 1
+
+
+@pytest.mark.parametrize("where", ["write", "mkdir"])
+def test_a_full_disk_ends_the_trainer_in_one_line(tmp_path, monkeypatch, where):
+    def no_space(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shared = epath.Path(tmp_path)
+    monkeypatch.setattr(
+        *((policies.safetensors_io, "write") if where == "write" else (type(shared), "mkdir")), no_space
+    )
+    with pytest.raises(UserError, match=r"cannot write policy 0 in .*: No space left on device"):
+        policies.publish(shared, 0, params(0), ABOUT)
+    monkeypatch.undo()
+    assert policies.newest(shared) is None

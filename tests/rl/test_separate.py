@@ -236,6 +236,21 @@ def test_other_hosts_of_the_trainer_take_what_the_first_one_records(tmp_path):
     assert not order(tmp_path).stop
 
 
+def test_a_run_goes_on_with_another_number_of_samplers(shared):
+    before = [apart.sampler(shared, index, 2) for index in range(2)]
+    apart.trainer(shared, Clock(*(one.turn for one in before)), samplers=2, max_staleness=1).take(0, params(0), accept)
+    after = [apart.sampler(shared, index, 3) for index in range(3)]
+    clock = Clock(*(one.turn for one in after))
+    trainer = apart.trainer(shared, clock, samplers=3, max_staleness=1)
+    orders.give(shared / "orders", order(shared)._replace(samplers=3))
+    with pytest.raises(UserError, match="--sampler=i/3"):
+        before[0].turn()
+    found = [trainer.take(step, params(step), accept) for step in range(1, 4)]
+    assert [tickets(one.groups) for one in found] == [list(range(4 * step, 4 * step + 4)) for step in range(1, 4)]
+    asked = [ticket for one in (*before, *after) for ticket, _ in one._collector.asked]
+    assert sorted(asked) == list(range(len(asked)))  # none twice
+
+
 class TestSilence:
     """Samplers that die: the others get their tickets, and nothing that they finished is lost."""
 
