@@ -50,12 +50,12 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "factory": "lrm_align.lab.levels:training_prompts",
         "args": {
             "name": "sft",
-            "plain": 150,  # (lab)
-            "wrapped": 24,  # (lab) few, so that stage 2 has something to do
-            "nested": 6,  # (lab)
+            "plain": 100,  # (lab) few in all, so that stage 2 has something to do
+            "wrapped": 50,  # (lab)
+            "nested": 50,  # (lab)
             "benign": 150,  # (lab)
-            "arithmetic": 100,  # (lab)
-            "fact": 50,  # (lab)
+            "arithmetic": 75,  # (lab)
+            "fact": 40,  # (lab)
         },
         "against": {},  # the lab's splits are disjoint by construction; the stage `disjoint` proves it by hash
     }
@@ -63,10 +63,10 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "factory": "lrm_align.lab.levels:training_prompts",
         "args": {
             "name": "rl",
-            "plain": 100,  # (lab)
-            "wrapped": 150,  # (lab) code: 300 wrapped, 100 harmful, 400 benign
-            "nested": 150,  # (lab)
-            "benign": 300,  # (lab)
+            "plain": 60,  # (lab) code: 100 harmful, 300 wrapped, 400 benign
+            "wrapped": 160,  # (lab)
+            "nested": 160,  # (lab)
+            "benign": 240,  # (lab)
             "arithmetic": 40,  # (lab) what stage 1 left as it was shall stay
             "fact": 60,  # (lab)
         },
@@ -104,7 +104,7 @@ def get_config(preset: str = "rapo") -> ConfigDict:
     config.train = {  # stage 1
         "objective": "lrm_align.objectives:sft",
         "objective_args": {},
-        "batch_traces": 16,  # (lab)
+        "batch_traces": 8,  # (lab) with 16 the same number of traces teaches less
         "batch_rows": 0,
         "row_length": 256,  # (lab) tokens in a packed row
         "max_segments": 16,  # (lab)
@@ -147,8 +147,8 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "advantage": "lrm_align.advantages:grpo",  # code: the sum, then group statistics
         "advantage_args": {},
         "inner_epochs": 1,  # code
-        "minibatches": 1,  # code
-        "old_logp": "none",  # one update a step: the ratio is 1, and the clip is inert
+        "minibatches": 4,  # (lab) code: one update for 1 prompt at 4 processes, so as many updates as prompts
+        "old_logp": "sampler",  # (lab) exact here: full distribution, float32
         "max_refills": 0,  # code: groups without spread stay
         "reference": {"sync_every": 0, "mixup": 0.6},  # code: no KL
         "sampling": {

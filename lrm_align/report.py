@@ -101,6 +101,13 @@ def combine(reports: Sequence[Report]) -> Report:
             what: dict(sum((collections.Counter(report["traces"][what]) for report in reports), collections.Counter()))
             for what in ("kept", "dropped")
         }
+    if "disjoint" in reports[0]:
+        found = [report["disjoint"] for report in reports]
+        sums = {
+            what: dict(sum((collections.Counter(one[what]) for one in found), collections.Counter()))
+            for what in ("trained", "evaluated")
+        }
+        combined["disjoint"] = {**found[0], **sums, "shared": sum(one["shared"] for one in found)}
     return combined
 
 
@@ -125,6 +132,8 @@ def show(report: Report, console: rich.console.Console | None = None) -> None:
             console.print(f"{title}: {100 * report[name]:.1f} %")
     if "traces" in report:
         console.print(f"traces: {_traces(report['traces'])}", highlight=False)
+    if "disjoint" in report:
+        console.print(_disjoint(report["disjoint"]), highlight=False)
     if "preference" in report.get("training", {}):
         console.print(f"pairs at the end of training: {_preference(report['training'])}", highlight=False)
 
@@ -150,6 +159,8 @@ def render(report: Report) -> str:
     ]
     if "traces" in report:
         sections.append(f"<h2>Traces</h2><p>{html.escape(_traces(report['traces']))}</p>")
+    if "disjoint" in report:
+        sections.append(f"<p>{html.escape(_disjoint(report['disjoint']))}</p>")
     if "preference" in report.get("training", {}):
         sections.append(f"<p>Pairs at the end of training: {html.escape(_preference(report['training']))}</p>")
     if report.get("losses"):
@@ -191,6 +202,16 @@ def _traces(traces: Mapping[str, Any]) -> str:
     kept = ", ".join(f"{count} {label}" for label, count in traces["kept"].items()) or "none"
     dropped = ", ".join(f"{count} {reason}" for reason, count in traces["dropped"].items()) or "none"
     return f"kept {kept}; dropped {dropped}"
+
+
+def _disjoint(found: Mapping[str, Any]) -> str:
+    def counted(side: str) -> str:
+        return ", ".join(f"{count} in {name}" for name, count in found[side].items())
+
+    return (
+        f"training prompts that the evaluation asks: {found['shared']} (of {counted('trained')}; asked are "
+        f"{counted('evaluated')}; compared by {found['hash']})"
+    )
 
 
 def _preference(training: Mapping[str, Any]) -> str:

@@ -90,6 +90,28 @@ def test_seeds_of_two_stages_are_combined():
     assert "20.0 % ± 14.1" in reports.render(combined)
 
 
+def levelled(seed=0, correlation=0.5):
+    report = one(seed)
+    for half in ("before", "after"):
+        report[half]["length_rank_correlation"] = correlation
+        report[half]["counts"]["length_rank_correlation"] = 300
+    disjoint = {"hash": "SHA-256", "trained": {"prompts": 7}, "evaluated": {"attack": 5}, "shared": 0}
+    return {**report, "disjoint": disjoint}
+
+
+def test_a_correlation_is_no_percentage():
+    rows = {row[0]: row[1:] for row in reports.rows(levelled())}
+    assert rows["length_rank_correlation"] == ("0.50", "0.50", "300")
+    rows = {row[0]: row[1:] for row in reports.rows(reports.combine([levelled(0, 0.4), levelled(1, 0.6)]))}
+    assert rows["length_rank_correlation"] == ("0.50 ± 0.14", "0.50 ± 0.14", "600")
+
+
+def test_the_page_says_that_nothing_is_shared():
+    assert "that the evaluation asks: 0 (of 7 in prompts; asked are 5 in attack" in reports.render(levelled())
+    combined = reports.combine([levelled(0), levelled(1)])
+    assert combined["disjoint"]["trained"] == {"prompts": 14} and combined["disjoint"]["shared"] == 0
+
+
 def test_main_wants_a_run(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         reports.main(["report", str(tmp_path)])

@@ -52,7 +52,7 @@ class Spoken(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """ "consult", "direct", or "" where calls were tried and none gave rules."""
+        """What it is of: "consult", "direct", or "" where calls were tried and none gave rules."""
         if self.consulted:
             return CONSULT
         return "" if self.errors else DIRECT

@@ -1,4 +1,4 @@
-"""A tool that says far too much, in control tokens, and a model whose calls fail: rollouts end whole and well labelled."""
+"""A tool that says far too much, in control tokens, or fails: rollouts end whole, and every token has its source."""
 
 import numpy as np
 import pytest
