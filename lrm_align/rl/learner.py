@@ -117,7 +117,7 @@ class Learner:
         return pack(traces, self.rows, self._tag_names)
 
     def scores(self, batch: Batch) -> dict[str, np.ndarray]:
-        """{name: BxT} before an update, of the policy and, where asked for, its reference; {} where nobody reads any."""
+        """{name: BxT} before an update, of the policy and where asked its reference; {} where nobody reads any."""
         if self._scorer is None:
             return {}
         if self._score is None:

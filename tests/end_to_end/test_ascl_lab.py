@@ -10,7 +10,7 @@ from lrm_align.main import main
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "lab_ascl.py"
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_the_organism_learns_when_to_consult(tmp_path):
     main(["main", f"--config={CONFIG}", f"--workdir={tmp_path}"])
     report = json.loads((tmp_path / "report.json").read_text())

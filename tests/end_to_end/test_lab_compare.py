@@ -23,14 +23,14 @@ def arguments(workdir: pathlib.Path, *compared: str) -> list[str]:
     return ["main", f"--config={CONFIG}", f"--workdir={workdir}", f"--config.compared={compared}", sizes, *changes]
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_all_methods_are_planned(tmp_path, capsys):
     main(["main", f"--config={CONFIG}", f"--workdir={tmp_path}", "--dry_run"])
     plan = capsys.readouterr().out.partition("plan (")[2]
     assert [line.split()[0] for line in plan.splitlines()[1:]] == ["before", *METHODS, *BASELINES]
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_two_tiny_methods_are_compared_and_not_done_again(tmp_path, capsys):
     main(arguments(tmp_path, "safepath", "direct_refusal"))
     report = json.loads((tmp_path / "report.json").read_text())

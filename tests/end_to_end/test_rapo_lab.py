@@ -44,7 +44,7 @@ def run(workdir, preset="rapo", **more):
     return json.loads((workdir / "report.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_both_stages(tmp_path):
     report = run(tmp_path)
     for part in ("before", "after_sft", "after"):
@@ -100,7 +100,7 @@ def gone(ask):
     return judge
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 @pytest.mark.parametrize("judge", ["babble", "gone"])
 def test_a_judge_that_fails_costs_its_samples_alone(tmp_path, judge, capsys):
     factory = f"{__name__}:{judge}"

@@ -10,7 +10,7 @@ from lrm_align.main import main
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "lab_safe_trigger.py"
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_both_stages_do_their_part(tmp_path):
     main(["main", f"--config={CONFIG}", f"--workdir={tmp_path}"])
     report = json.loads((tmp_path / "report.json").read_text())

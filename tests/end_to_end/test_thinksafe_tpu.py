@@ -67,6 +67,7 @@ def real(shared_data, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_real_prompts_and_tokenizers(real, tmp_path):
     main(arguments(tmp_path, **real))
     report = json.loads((tmp_path / "report.json").read_text())

@@ -63,7 +63,7 @@ def test_without_a_tool():
 
 
 def test_the_reward_never_reads_the_truth_about_requests():
-    """The rule guard's cues decide: an answer about another topic passes for help, which the judge of results denies."""
+    """The rule guard's cues decide: another topic passes for help, which the judge of results denies."""
     other = STEPS.replace(SAFE[0], SAFE[1])
     assert consult.helpful(None)([(REQUEST, other)])[0].value == 1.0
     assert consult.helpful(None)([(REQUEST, STEPS.replace(SAFE[0], HARMFUL[0]))])[0].value == 1.0

@@ -85,7 +85,7 @@ def test_a_directory_that_cannot_be_made_is_refused_at_once(tmp_path):
         pretrain.pretrain(tmp_path / "file/organism", seed=0, documents=600, learning_rate=6e-3, every=100)
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_a_short_pretraining_is_not_shipped(tmp_path):
     with pytest.raises(SystemExit, match="not shipped"):
         pretrain.pretrain(tmp_path / "organism", seed=0, documents=600, learning_rate=6e-3, every=100)

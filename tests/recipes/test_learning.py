@@ -52,7 +52,7 @@ def test_mistakes_end_before_anything_slow(tmp_path, capsys, config, change, say
     assert stopped.value.code == 2 and says in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_a_weakened_model_goes_through_all_stages(tmp_path):
     values = [f"--config.{key}={value}" for key, value in TINY.items()]
     main(["main", f"--config={CONFIG}", f"--workdir={tmp_path}", *values])
@@ -64,7 +64,7 @@ def test_a_weakened_model_goes_through_all_stages(tmp_path):
     assert (stage / "rollouts.jsonl").exists() and list(tmp_path.glob("export-*/model/model.safetensors"))
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 def test_rewards_alone_lift_a_weakened_model_by_ten_points(tmp_path):
     main(["main", f"--config={CONFIG}", f"--workdir={tmp_path}"])
     report = json.loads((tmp_path / "report.json").read_text())

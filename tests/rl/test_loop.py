@@ -60,7 +60,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(whole, tmp_path, monkeypatch):
 
 
 def test_a_step_shows_what_people_watch(whole):
-    learned, directory = whole
+    _, directory = whole
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
     wanted = {
@@ -127,6 +127,7 @@ def test_inner_epochs_and_minibatches_move_away_from_the_old_policy():
     assert row["gap/mean"] < 1e-5, "the gap is that of the policy that the step started from"
 
 
+@pytest.mark.slow
 def test_the_samplers_log_probabilities_serve_as_the_old_ones():
     one, other = (
         tiny.run(None, dataclasses.replace(tiny.SETTINGS, checkpoint_every=0, steps=2, old_logp=old)).rows[-1]
