@@ -54,7 +54,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "args": {
             "harmful": 160,  # (lab)
             "benign": 160,  # (lab)
-            "arithmetic": 320,  # (lab)
+            "arithmetic": 500,  # (lab)
             "fact": 80,  # (lab)
         },
         "against": {},  # the lab's splits are disjoint by construction
@@ -124,7 +124,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "steps_per_call": 32,
     }
     config.rl = {
-        "steps": 30,  # (lab)
+        "steps": 40,  # (lab)
         "groups": 8,  # (lab)
         "samples": 8,  # (lab)
         "objective": "lrm_align.objectives:grpo",
@@ -152,7 +152,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "chunk": 256,  # (lab) positions whose logits are in memory at a time
         "lora": dict(config.lora),
         "optimizer": _optimizer(learning_rate=3e-3),  # (lab)
-        "checkpoint_every": 15,  # steps
+        "checkpoint_every": 20,  # steps
         "keep": 2,
         "log_every": 1,
         "grade_seconds": 60.0,

@@ -50,10 +50,10 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "factory": "lrm_align.lab.levels:training_prompts",
         "args": {
             "name": "sft",
-            "plain": 100,  # (lab) few in all, so that stage 2 has something to do
+            "plain": 80,  # (lab) few in all, so that stage 2 has something to do
             "wrapped": 50,  # (lab)
             "nested": 50,  # (lab)
-            "benign": 150,  # (lab)
+            "benign": 240,  # (lab) as many plain ones as harmful: with fewer, look-alikes are refused
             "arithmetic": 75,  # (lab)
             "fact": 40,  # (lab)
         },

@@ -12,7 +12,7 @@ from lrm_align.recipes.rapo_grading import General, Risk
 from lrm_align.recipes.student import Student
 from lrm_align.rewards import check_reward
 from lrm_align.rl.judging import engine_ask
-from lrm_align.rl.task import Task
+from lrm_align.rl.task import Grader, Task
 from lrm_align.sampling import EngineShape
 from lrm_align.scoring.judge import Ask
 from lrm_align.scoring.levels import Levels
@@ -68,7 +68,7 @@ def task(prompts: Sequence[Prompt], policy: Student, levels: Levels, config: Con
     by = judges(config.judge, ask)
     names = {name: plain(config.judge[name]) for name in JUDGES} | {"thinking": config.judge.thinking}
     truncated = config.judge.truncated
-    graders = {
+    graders: dict[str, Grader] = {
         "risk": Risk(by["risk"], levels, hints=config.judge.hints, truncated=truncated, judge=str(names)),
         "general": General(by["harmful"], by["benign"], truncated=truncated, judge=str(names)),
     }

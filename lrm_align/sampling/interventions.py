@@ -109,7 +109,9 @@ class Intervention(Protocol):
       ask_at: when to ask.
     """
 
-    ask_at: tuple[Trigger, ...]
+    @property
+    def ask_at(self) -> tuple[Trigger, ...]:
+        """The moments."""
 
     def on_tokens(self, trace: Moment, state: dict[str, Any]) -> Action:
         """Decides what happens next.
