@@ -170,7 +170,7 @@ def test_rated_levels_and_a_guard(good, tmp_path):
     main([*arguments(tmp_path / "run", good, **flags), "--stages=assemble"])
     [stamp] = (tmp_path / "run").glob("assemble-*/finished.json")
     counts = json.loads(stamp.read_text())["summary"]
-    assert counts["dropped"]["harmful: no level"] == 49 and counts["kept"].keys() == {"benign"}
+    assert counts["dropped"]["harmful: no level"] == 48 and counts["kept"].keys() == {"benign"}
     assert counts["guard"] != "none"
 
 
