@@ -59,7 +59,7 @@ SMALL = {
     "rl.max_refills": 4,
     "rl.lora.rank": 4,
     "rl.row_length": 1024,
-    "rl.piece_rows": 2,
+    "rl.piece_rows": 4,
     "rl.max_segments": 8,
     "rl.chunk": 64,
     "rl.checkpoint_every": 1,
