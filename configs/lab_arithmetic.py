@@ -60,6 +60,7 @@ def get_config(preset: str = "colocated") -> ConfigDict:
             "min_p": 0.0,
             "max_new_tokens": 96,  # (lab) the longest solution has 60
             "slots": 64,  # (lab) decoded at a time
+            "lanes": 2,  # (lab) threads that decode: two cores
             "max_length": 128,  # (lab) positions of a slot
             "steps_per_call": 32,  # (lab) tokens between two looks of the host
         },
@@ -97,6 +98,7 @@ def get_config(preset: str = "colocated") -> ConfigDict:
         "min_p": 0.0,
         "max_new_tokens": 96,
         "slots": 128,
+        "lanes": 2,  # (lab) threads that decode: two cores
         "max_length": 144,
         "steps_per_call": 16,
         "shard_traces": 512,

@@ -67,6 +67,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "min_p": 0.0,
         "max_new_tokens": 144,  # (lab) a call, the rules and an answer have at most 120
         "slots": 128,  # (lab) decoded at a time
+        "lanes": 2,  # (lab) threads that decode: two cores
         "max_length": 224,  # (lab) positions of a slot
         "steps_per_call": 16,  # (lab) tokens between two looks of the host
         "shard_traces": 512,  # (lab) traces a shard; at most these are lost to a kill
@@ -120,6 +121,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "thinking": False,
         "max_new_tokens": 32,
         "slots": 64,
+        "lanes": 2,  # (lab) threads that decode: two cores
         "max_length": 224,
         "steps_per_call": 32,
     }
@@ -143,6 +145,7 @@ def get_config(preset: str = "balanced") -> ConfigDict:
             "min_p": 0.0,
             "max_new_tokens": 144,  # (lab)
             "slots": 64,  # (lab) decoded at a time
+            "lanes": 2,  # (lab) threads that decode: two cores
             "max_length": 224,  # (lab) positions of a slot
             "steps_per_call": 16,  # (lab) tokens between two looks of the host
         },

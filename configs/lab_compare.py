@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
         "min_p": 0.0,
         "max_new_tokens": 96,  # (lab) the longest answer has 82
         "slots": 128,  # (lab) decoded at a time
+        "lanes": 2,  # (lab) threads that decode: two cores
         "max_length": 144,  # (lab) positions of a slot
         "steps_per_call": 16,  # (lab) tokens between two looks of the host
         "shard_traces": 512,  # (lab) traces a shard; at most these are lost to a kill

@@ -80,6 +80,7 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "min_p": 0.0,
         "max_new_tokens": 144,  # (lab) analysis, thought and answer have at most 100
         "slots": 128,  # (lab) decoded at a time
+        "lanes": 2,  # (lab) threads that decode: two cores
         "max_length": 224,  # (lab) positions of a slot
         "steps_per_call": 16,  # (lab) tokens between two looks of the host
         "shard_traces": 512,  # (lab) traces a shard; at most these are lost to a kill
@@ -130,6 +131,7 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "thinking": True,  # (lab) without its thinking the organism misses five of six unsafe answers
         "max_new_tokens": 48,  # (lab) a verdict has 30
         "slots": 64,  # (lab)
+        "lanes": 2,  # (lab) threads that decode: two cores
         "max_length": 224,  # (lab)
         "steps_per_call": 16,  # (lab)
     }
@@ -158,6 +160,7 @@ def get_config(preset: str = "rapo") -> ConfigDict:
             "min_p": 0.0,
             "max_new_tokens": 144,  # (lab)
             "slots": 64,  # (lab)
+            "lanes": 2,  # (lab) threads that decode: two cores
             "max_length": 224,  # (lab)
             "steps_per_call": 32,  # (lab)
         },

@@ -63,6 +63,7 @@ def get_config(preset: str = "lora") -> ConfigDict:
         "min_p": 0.0,
         "max_new_tokens": 112,  # (lab) thinking, block and answer have at most 100
         "slots": 128,  # (lab) decoded at a time
+        "lanes": 2,  # (lab) threads that decode: two cores
         "max_length": 224,  # (lab) positions of a slot; the longest audit prompt has about 110
         "steps_per_call": 16,  # (lab) tokens between two looks of the host
         "shard_traces": 512,  # (lab) traces a shard; at most these are lost to a kill

@@ -94,6 +94,7 @@ def sampling(config: ConfigDict) -> dict[str, Any]:
     own = ("temperature", "top_p", "top_k")
     return {
         "samples": 1,
+        "lanes": config.sample.get("lanes", 1),
         **{name: config.sample[name] for name in shared},
         **{name: config.evaluate[name] for name in own},
     }

@@ -7,13 +7,12 @@ from ml_collections import ConfigDict
 from lrm_align.chat import Chat, Prompt
 from lrm_align.config import build, plain
 from lrm_align.errors import UserError
-from lrm_align.recipes import asking
+from lrm_align.recipes import asking, rollouts
 from lrm_align.recipes.rapo_grading import General, Risk
 from lrm_align.recipes.student import Student
 from lrm_align.rewards import check_reward
 from lrm_align.rl.judging import engine_ask
 from lrm_align.rl.task import Grader, Task
-from lrm_align.sampling import EngineShape
 from lrm_align.scoring.judge import Ask
 from lrm_align.scoring.levels import Levels
 
@@ -30,7 +29,7 @@ def frozen(student: Student, settings: ConfigDict) -> Ask:
     chat = student.chat
     if not settings.thinking:
         chat = Chat.from_pretrained(str(student.directory), template_kwargs={"enable_thinking": False})
-    shape = EngineShape(settings.slots, settings.max_length, steps_per_call=settings.steps_per_call)
+    shape = rollouts.engine_shape(settings)
     return engine_ask(student.model, lambda: student.params, chat, shape, settings.max_new_tokens, mesh=student.mesh)
 
 

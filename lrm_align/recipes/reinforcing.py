@@ -16,7 +16,7 @@ from lrm_align.errors import UserError
 from lrm_align.models import hf, partition, peft
 from lrm_align.objectives import Objective
 from lrm_align.objectives.preflight import check_objective
-from lrm_align.recipes import separating
+from lrm_align.recipes import rollouts, separating
 from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.student import Student
 from lrm_align.rl import separate
@@ -29,7 +29,6 @@ from lrm_align.rl.learner import Learner, batch_rows
 from lrm_align.rl.loop import reinforce
 from lrm_align.rl.settings import RLSettings
 from lrm_align.rl.task import Task, Tickets
-from lrm_align.sampling import EngineShape
 from lrm_align.training import OptimizerSettings, Tuning, check_memory, full, lora
 from lrm_align.training import mesh as meshes
 from lrm_align.training.optimizers import make_optimizer
@@ -118,13 +117,12 @@ def collector(
     student: Student, task: Task, tickets: Tickets, config: ConfigDict, log: Callable[[str], None]
 ) -> Collector:
     """What samples and grades groups, in the trainer's program or in a sampler's."""
-    sampling = config.rl.sampling
     return Collector(
         student.model,
         student.chat,
         task,
         tickets,
-        EngineShape(sampling.slots, sampling.max_length, steps_per_call=sampling.steps_per_call),
+        rollouts.engine_shape(config.rl.sampling),
         seed=config.seed,
         grade_seconds=config.rl.grade_seconds,
         mesh=student.mesh,

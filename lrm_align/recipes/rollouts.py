@@ -45,6 +45,12 @@ def requests(student: Student, asked: Sequence[tuple[Prompt, str]], settings: Co
     ]
 
 
+def engine_shape(settings: ConfigDict) -> EngineShape:
+    """The sizes of the engine that a config's settings ask for; `lanes` is one where they don't say."""
+    lanes = settings.get("lanes", 1)
+    return EngineShape(settings.slots, settings.max_length, steps_per_call=settings.steps_per_call, lanes=lanes)
+
+
 def run(
     directory: epath.Path,
     student: Student,
@@ -59,7 +65,7 @@ def run(
     engine = Engine(
         student.model,
         student.params,
-        EngineShape(settings.slots, settings.max_length, steps_per_call=settings.steps_per_call),
+        engine_shape(settings),
         stop_ids=student.chat.stop_ids,
         seed=seed,
         mesh=None if single else student.mesh,

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from lrm_align.models import Model, partition
 from lrm_align.models.decoder import unstacked
 from lrm_align.sampling import programs
 from lrm_align.sampling.interventions import StepBoundary, StopString
+from lrm_align.sampling.lanes import side_by_side
 from lrm_align.sampling.request import Completion, Request
 from lrm_align.sampling.shape import EngineShape
 from lrm_align.sampling.table import SlotTable
@@ -66,6 +68,8 @@ class Engine:
         self.vocab_size = vocab_size or model.config.vocab_size
         self.stop_ids = tuple(sorted(set(stop_ids)))
         self.seed = seed
+        self._lanes = shape.lanes if mesh is None and partition.platform() == "cpu" else 1
+        self._lane, self._lock = shape.lane if self._lanes > 1 else shape, threading.Lock()
         beyond = [i for i in self.stop_ids if not 0 <= i < self.vocab_size]
         if beyond:
             raise UserError(f"sampling: stop ids {beyond} are not in the vocabulary of {self.vocab_size} tokens")
@@ -120,11 +124,16 @@ class Engine:
         Raises:
           UserError: see `check`.
         """
-        return self._run(collections.deque(self.check(requests)), watch)
+        waiting = collections.deque(self.check(requests))
+        decoder = self._decoder()
+        lanes = [lambda watch: self._run(waiting, decoder, watch)] * self._lanes
+        return side_by_side(lanes, watch) if len(lanes) > 1 else lanes[0](watch)
 
-    def _run(self, waiting: collections.deque[Request], watch: Callable[[int], None] | None) -> Iterator[Completion]:
-        shape = self.shape
-        model, params = self._decoder()
+    def _run(
+        self, waiting: collections.deque[Request], decoder: tuple[Model, Any], watch: Callable[[int], None] | None
+    ) -> Iterator[Completion]:
+        """One lane's work, until nobody waits any more."""
+        shape, (model, params) = self._lane, decoder
         cache = self._on_mesh(programs.new_cache, model, shape.slots, shape.max_length)
         table = SlotTable(shape, self.stop_ids)
         ready: collections.deque[_Ready] = collections.deque()
@@ -132,7 +141,9 @@ class Engine:
         while True:
             while (free := table.free()) and (ready or waiting):
                 if not ready:
-                    ready.extend(self._read(waiting))
+                    ready.extend(self._read(self._next(waiting)))
+                if not ready:  # another lane has taken the last
+                    break
                 cache = self._insert(cache, ready, free, table)
                 # Interventions may end a completion before its first token.
                 yield from table.finished()
@@ -156,17 +167,25 @@ class Engine:
                 watch(count)
             yield from table.finished()
 
-    def _read(self, waiting: collections.deque[Request]) -> Iterator[_Ready]:
-        """Reads the next prompts that share a bucket; the others keep their order."""
-        bucket = self.shape.bucket(len(waiting[0].prompt_ids))
+    def _next(self, waiting: collections.deque[Request]) -> list[Request]:
+        """The next requests whose prompts share a bucket; the others keep their order."""
         chosen: list[Request] = []
         others: list[Request] = []
-        while waiting and len(chosen) < self.shape.rows and len(others) < 4 * self.shape.slots:
-            request = waiting.popleft()
-            (chosen if self.shape.bucket(len(request.prompt_ids)) == bucket else others).append(request)
-        waiting.extendleft(reversed(others))
-        tokens = np.zeros((self.shape.rows, bucket), np.int32)
-        lengths = np.ones(self.shape.rows, np.int32)
+        with self._lock:
+            bucket = self.shape.bucket(len(waiting[0].prompt_ids)) if waiting else 0
+            while waiting and len(chosen) < self._lane.rows and len(others) < 4 * self._lane.slots:
+                request = waiting.popleft()
+                (chosen if self.shape.bucket(len(request.prompt_ids)) == bucket else others).append(request)
+            waiting.extendleft(reversed(others))
+        return chosen
+
+    def _read(self, chosen: Sequence[Request]) -> Iterator[_Ready]:
+        """Reads prompts that share a bucket."""
+        if not chosen:
+            return
+        bucket = self.shape.bucket(len(chosen[0].prompt_ids))
+        tokens = np.zeros((self._lane.rows, bucket), np.int32)
+        lengths = np.ones(self._lane.rows, np.int32)
         for row, request in enumerate(chosen):
             tokens[row, : len(request.prompt_ids)], lengths[row] = request.prompt_ids, len(request.prompt_ids)
         block = self._on_mesh(programs.read_prompts, self.model, self.params, tokens, lengths)
@@ -179,9 +198,9 @@ class Engine:
     ) -> programs.AnyCache:
         """Puts samples of one block into free slots."""
         block = ready[0].block
-        rows = np.zeros(self.shape.rows, np.int32)
-        slots = np.full(self.shape.rows, self.shape.slots, np.int32)
-        for w, slot in zip(range(self.shape.rows), free):
+        rows = np.zeros(self._lane.rows, np.int32)
+        slots = np.full(self._lane.rows, self._lane.slots, np.int32)
+        for w, slot in zip(range(self._lane.rows), free):
             if not ready or ready[0].block is not block:
                 break
             entry = ready.popleft()
@@ -201,7 +220,8 @@ class Engine:
 
     def _on_mesh(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self.mesh is None:
-            return function(*arguments)
+            with self._lock:  # lanes share what is compiled; the work itself goes on after the call
+                return function(*arguments)
         with jax.set_mesh(self.mesh):
             return function(*arguments)
 

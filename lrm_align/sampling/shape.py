@@ -20,6 +20,8 @@ class EngineShape:
       boundary_ids: most ids in the `StepBoundary` triggers of a request.
       stop_strings: most `StopString` triggers of a request.
       stop_string_length: most tokens in one of them.
+      lanes: threads, each with its part of the slots: a CPU decodes few slots on one core, however many it has. On a
+        mesh or an accelerator there is one.
     """
 
     slots: int = 32
@@ -31,14 +33,25 @@ class EngineShape:
     boundary_ids: int = 64
     stop_strings: int = 2
     stop_string_length: int = 16
+    lanes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("slots", "max_length", "steps_per_call", "boundary_ids", "stop_strings", "stop_string_length"):
+        for name in (
+            "slots",
+            "max_length",
+            "steps_per_call",
+            "boundary_ids",
+            "stop_strings",
+            "stop_string_length",
+            "lanes",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"sampling: {name} is {getattr(self, name)}; it must be at least 1")
         for name in ("prefill_rows", "refill_at"):
             if not 0 <= getattr(self, name) <= self.slots:
                 raise UserError(f"sampling: {name} is {getattr(self, name)}; it must be 0 to slots = {self.slots}")
+        if self.slots % self.lanes:
+            raise UserError(f"sampling: {self.slots} slots do not divide into {self.lanes} lanes")
         if list(self.prompt_buckets) != sorted(set(self.prompt_buckets)) or min(self.prompt_buckets, default=1) < 1:
             raise UserError(f"sampling: prompt_buckets {self.prompt_buckets} must be ascending and above 0")
 
@@ -61,6 +74,16 @@ class EngineShape:
     def idle(self) -> int:
         """Idle slots that bring the device back to the host."""
         return self.refill_at or max(1, self.slots // 8)
+
+    @property
+    def lane(self) -> "EngineShape":
+        """The sizes of one lane.
+
+        >>> EngineShape(slots=64, lanes=2, prefill_rows=1).lane.slots
+        32
+        """
+        parts = {name: -(-getattr(self, name) // self.lanes) for name in ("slots", "prefill_rows", "refill_at")}
+        return dataclasses.replace(self, lanes=1, **parts)
 
     def bucket(self, length: int) -> int:
         """The padded length of a prompt."""

@@ -113,7 +113,7 @@ def ours() -> dict:
     tickets = Tickets(prompts, seed=0)
     slots = PROMPTS * SAMPLES
     longest = PROMPT_LENGTH + NEW
-    shape = EngineShape(slots, longest, prompt_buckets=(PROMPT_LENGTH,), steps_per_call=NEW)
+    shape = EngineShape(slots, longest, prompt_buckets=(PROMPT_LENGTH,), steps_per_call=NEW, lanes=2)
     settings = RLSettings(
         STEPS + 1,
         PROMPTS,
