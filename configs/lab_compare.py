@@ -20,6 +20,7 @@ METHODS = {
     "safe_trigger": ("lab_safe_trigger.py", {}),
     "rapo": ("lab_rapo.py", {}),
     "ascl": ("lab_ascl.py", {}),
+    "safethink": ("lab_safethink.py", {}),
     "grpo_guard": ("lab_grpo_guard.py", {}),
     "direct_refusal": ("quickstart.py:direct_refusal", {}),
     "rejection_sampling": ("quickstart.py:rejection", {}),

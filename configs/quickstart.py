@@ -112,6 +112,19 @@ def get_config(preset: str = "lora") -> ConfigDict:
         "top_p": 1.0,
         "top_k": 0,
     }
+    config.defence = {"factory": "", "args": {}}  # of `lrm_align.serve`: lrm_align.defences:safe_think, or one of yours
+    config.serve = {
+        "name": "",  # of the model to clients: "lab", or the last part of another path
+        "temperature": 0.6,  # as in sampling
+        "top_p": 1.0,
+        "slots": 32,  # (lab) samples decoded at a time
+        "lanes": 2,  # (lab) threads that decode: two cores
+        "max_length": 256,  # (lab) positions of a slot: a question, an answer of 82, and room for a defence's words
+        "steps_per_call": 8,  # (lab) tokens between two pieces of a stream
+        "queue": 64,  # (lab) samples that wait for a slot; who comes then is told 429
+        "queue_timeout": 30.0,  # seconds until one that waits is told 503
+        "request_timeout": 120.0,  # seconds until one that runs is told 504
+    }
     choose(preset, VARIANTS)(config)
     return config
 

@@ -58,21 +58,28 @@ def _run_all(config: ConfigDict, workdir: epath.Path, names, invocation: Invocat
     if len(finished) > 1 and all("before" in report and {"after", "methods"} & set(report) for report in finished):
         combined = reports.combine(finished)
         reports.show(combined)
-        print(f"report: {reports.write(workdir, combined)}")
+        print(reports.last_line(reports.write(workdir, combined)))
 
 
 def _run(recipe: Recipe, config: ConfigDict, workdir: epath.Path, names, invocation: Invocation) -> dict[str, Any]:
     make(workdir)
-    (workdir / "run.json").write_text(json.dumps(_run_facts(config, invocation), indent=1, default=str))
+    (workdir / "run.json").write_text(json.dumps(run_facts(config, invocation), indent=1, default=str))
     if config.wandb:
         _start_wandb(config, workdir)
     summaries = stages_.run(recipe.stages, workdir, names)
     directories = {planned.stage.name: planned.directory for planned in stages_.plan(recipe.stages, workdir)}
     report = {"title": recipe.title, "config": invocation.name, "seed": config.seed, "model": config.model.path}
     report |= recipe.report(summaries, directories)
+    report["stages"] = {name: directories[name].name for name in summaries}
     reports.show(report)
-    print(f"report: {reports.write(workdir, report)}")
+    print(reports.last_line(reports.write(workdir, report), _exports(directories)))
     return report
+
+
+def _exports(directories: Mapping[str, epath.Path]) -> list[epath.Path]:
+    """The models that a run wrote, the last one first."""
+    found = [directory / kind for directory in directories.values() for kind in ("model", "adapters")]
+    return [place for place in found[::-1] if place.is_dir()]
 
 
 def _start_wandb(config: ConfigDict, workdir: epath.Path) -> None:
@@ -121,7 +128,8 @@ def make(workdir: epath.Path) -> None:
         raise UserError(f"workdir {workdir} is not writable: {error.strerror or error}") from None
 
 
-def _run_facts(config: ConfigDict, invocation: Invocation) -> Mapping[str, Any]:
+def run_facts(config: ConfigDict, invocation: Invocation) -> Mapping[str, Any]:
+    """What `run.json` keeps: the resolved config, the command, versions, commit, seed and devices."""
     return {
         "config": plain(config),
         "name": invocation.name,

@@ -10,7 +10,10 @@ ROOT = pathlib.Path(__file__).parents[1] / "lrm_align"
 RANK = {
     "lab": 6,
     "recipes": 5,
+    "serving": 5,
     "rl": 4,
+    "defences": 4,
+    "pages": 4,
     "sampling": 3,
     "training": 3,
     "evals": 3,

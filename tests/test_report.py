@@ -26,6 +26,11 @@ def one(seed=0, before=0.9):
     }
 
 
+def page_of(report):
+    """The page with every figure and its interval in one piece."""
+    return reports.render(report).replace("</span> <span>", " ")
+
+
 def test_page_escapes_and_names_no_host():
     page = reports.render(one())
     assert "<script" not in page and "<img" not in page and "&lt;script&gt;" in page
@@ -56,7 +61,7 @@ def test_seeds_are_combined():
     assert combined["spread"]["before"]["attack_success_rate"] == pytest.approx(0.1414, abs=1e-4)
     assert combined["before"]["counts"]["reasoning_accuracy"] == 200
     assert combined["traces"] == {"kept": {"harmful": 10}, "dropped": {"harmful: unsafe": 4}}
-    assert "80.0 % ± 14.1" in reports.render(combined)
+    assert "80.0 % ± 14.1" in page_of(combined)
 
 
 def two_stages(seed=0, middle=0.3):
@@ -87,7 +92,7 @@ def test_seeds_of_two_stages_are_combined():
     combined = reports.combine([two_stages(0, 0.3), two_stages(1, 0.1)])
     assert combined["after_sft"]["attack_success_rate"] == pytest.approx(0.2)
     assert combined["spread"]["risk_identification_rate"] == 0.0 and combined["risk_identification_rate"] == 0.99
-    assert "20.0 % ± 14.1" in reports.render(combined)
+    assert "20.0 % ± 14.1" in page_of(combined)
 
 
 def levelled(seed=0, correlation=0.5):

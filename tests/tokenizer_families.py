@@ -1,6 +1,7 @@
 """Tokenizers for tests: the three real families from their files, and stand-ins of our own that need no file."""
 
 import base64
+import copy
 import functools
 import itertools
 import json
@@ -125,6 +126,13 @@ def small(family: str) -> PreTrainedTokenizerFast:
     return wrap(
         backend, _added(LLAMA3_CONTROL[:20]), LLAMA3_TEMPLATE, bos_token=LLAMA3_CONTROL[0], eos_token="<|eot_id|>"
     )
+
+
+def guard(tokenizer: PreTrainedTokenizerFast, marks: str) -> PreTrainedTokenizerFast:
+    """A copy whose chat template holds what a guard's does."""
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = f"{{# {marks} #}}{changed.chat_template or ''}"
+    return changed
 
 
 @functools.cache

@@ -16,13 +16,14 @@ Row = dict[str, Any]
 _LONGEST_FIELD = 2**31 - 1  # csv's own limit of 128 KiB is shorter than some jailbreak prompts
 
 
-def read(path: str, split: str = "train") -> list[Row]:
+def read(path: str, split: str = "train", subset: str = "") -> list[Row]:
     """All rows of a file, by its suffix, or of a split of a `datasets` id.
 
     Args:
       path: ending in .jsonl, .json (a list), .csv, .tsv or .parquet; on a bucket, too. Anything else that is no file is
         taken for a `datasets` id. A bare string in a JSON list is a row with the one column "text".
       split: of a `datasets` id; files have none.
+      subset: the config of a `datasets` id that has several.
 
     Raises:
       UserError: no such file or id, undecodable bytes, a broken or empty file.
@@ -32,7 +33,7 @@ def read(path: str, split: str = "train") -> list[Row]:
     if suffix not in _READERS:
         if place.exists():
             raise UserError(f"prompts: {path} is no file that can be read; expected {', '.join(_READERS)}")
-        return _nonempty(_from_datasets(path, split), path)
+        return _nonempty(_from_datasets(path, split, subset), path)
     if not place.is_file():
         raise UserError(f"prompts: no such file: {path}")
     return _nonempty(_READERS[suffix](place.read_bytes(), path), path)
@@ -119,11 +120,11 @@ _READERS = {
 }
 
 
-def _from_datasets(name: str, split: str) -> Iterator[Row]:
+def _from_datasets(name: str, split: str, subset: str = "") -> Iterator[Row]:
     import datasets  # slow to import, and only hub ids need it
 
     try:
-        yield from datasets.load_dataset(name, split=split)
+        yield from datasets.load_dataset(*filter(None, (name, subset)), split=split)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"prompts: {name!r} is neither a file nor a `datasets` id that can be loaded (split {split!r}): "

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def wilson(rate: float, count: int, z: float = 1.959964) -> tuple[float, float]:
     """The Wilson score interval of a rate seen in `count` independent trials (Wilson 1927), 95 % by default.
@@ -17,7 +19,51 @@ def wilson(rate: float, count: int, z: float = 1.959964) -> tuple[float, float]:
     square = z * z / count
     middle = rate + square / 2
     half = math.sqrt(square * (rate * (1 - rate) + square / 4))
-    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
+    # Rounding must not leave the rate outside its own interval.
+    return max(0.0, min(rate, (middle - half) / (1 + square))), min(1.0, max(rate, (middle + half) / (1 + square)))
+
+
+def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap's 95 % interval of a mean, resampling its values (Efron 1979).
+
+    Samples of one prompt are not independent, so the values are one a prompt: its own mean.
+
+    >>> bootstrap([0.0, 1.0] * 50) == bootstrap([0.0, 1.0] * 50), bootstrap([1.0] * 9)
+    (True, (1.0, 1.0))
+
+    Args:
+      values: one a prompt.
+      resamples: means that are drawn.
+      seed: of the draws, so that a report can be made again.
+    """
+    if not values:
+        return 0.0, 1.0
+    return _percentiles(_resampled(values, resamples, np.random.default_rng(seed)))
+
+
+def bootstrap_average(columns: Sequence[Sequence[float]], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """`bootstrap` of the plain mean of several means: the prompts of each column are resampled on their own.
+
+    >>> bootstrap_average([[1.0, 1.0], [0.0, 0.0, 0.0]])
+    (0.5, 0.5)
+    """
+    if not columns or not all(columns):
+        return 0.0, 1.0
+    random = np.random.default_rng(seed)
+    return _percentiles(np.mean([_resampled(values, resamples, random) for values in columns], axis=0))
+
+
+def _resampled(values: Sequence[float], resamples: int, random: np.random.Generator) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    step = max(1, 2**20 // array.size)  # resamples at a time: all of a large benchmark's would be gigabytes
+    counts = [min(step, resamples - start) for start in range(0, resamples, step)]
+    drawn = [array[random.integers(0, array.size, (count, array.size))].mean(axis=1) for count in counts]
+    return np.concatenate(drawn)
+
+
+def _percentiles(means: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -29,8 +29,10 @@ class Subject(NamedTuple):
       answer: (name of the set, prompts) to one answer each, in order; resumable, and kept on disk by name.
       guard: builds the guard on first use.
       seed: of the run.
+      judged: (name of the set, prompts, a word of verdict for each) keeps what an evaluation found, for people to read.
     """
 
     answer: Callable[[str, Sequence[Prompt]], list[Answer]]
     guard: Callable[[], Guard]
     seed: int
+    judged: Callable[[str, Sequence[Prompt], Sequence[str]], None] = lambda name, prompts, verdicts: None

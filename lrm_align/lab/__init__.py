@@ -8,7 +8,9 @@ self-generated safety alignment, small enough for a CPU. `pretrain` rebuilds the
 filters training data.
 """
 
+from lrm_align.lab.benchmark import benchmark
 from lrm_align.lab.experiment import CHECKPOINT, evaluate, training_prompts
 from lrm_align.lab.guard import RuleGuard
+from lrm_align.lab.thought_guard import ThoughtGuard
 
-__all__ = ["CHECKPOINT", "RuleGuard", "evaluate", "training_prompts"]
+__all__ = ["CHECKPOINT", "RuleGuard", "ThoughtGuard", "benchmark", "evaluate", "training_prompts"]

@@ -44,7 +44,9 @@ def evaluate(subject: Subject, steered: bool = False, **sizes: int) -> dict[str,
 
     def verdicts(name, asked, judged):
         answers = subject.answer(name, asked)
-        return [judge(prompt, answer.text, answer.finished) for prompt, answer in zip(judged, answers, strict=True)]
+        given = [judge(prompt, answer.text, answer.finished) for prompt, answer in zip(judged, answers, strict=True)]
+        subject.judged(name, asked, given)
+        return given
 
     found = {name: verdicts(name, prompts, prompts) for name, prompts in sets.items()}
     result = rates.rates(sets, found)

@@ -14,6 +14,7 @@ from lrm_align.errors import UserError
 from lrm_align.models import hf, peft
 from lrm_align.objectives import Objective
 from lrm_align.objectives.preflight import check_objective
+from lrm_align.pages import card
 from lrm_align.provenance import Source
 from lrm_align.recipes.selection import KEPT
 from lrm_align.recipes.stage import Summary
@@ -189,6 +190,8 @@ def write_out(
     if config.lora.rank and config.export.adapters:
         facts = peft.AdapterConfig(config.lora.rank, config.lora.alpha, config.lora.dropout, base=student.path)
         peft.save_adapters(directory / "adapters", trained.trainable, facts)
+    if jax.process_index() == 0:
+        card.write(directory, plain(config), student.directory)
     return {"model": "model", "adapters": bool(config.lora.rank and config.export.adapters)}
 
 

@@ -45,7 +45,8 @@ def run(
     more: Mapping[str, Any],
     talk: Talk | None = None,
 ) -> Summary:
-    """Runs the evaluation that the config names on a model; every answer stays in `NAME.answers.jsonl`.
+    """Runs the evaluation that the config names on a model; every answer stays in `NAME.answers.jsonl`, and what the
+    evaluation said of each in `NAME.verdicts.jsonl`.
 
     Args:
       directory: for traces and answers.
@@ -68,7 +69,11 @@ def run(
         (directory / f"{name}.answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return answers
 
-    subject = Subject(answer, lambda: selection.guard(config.guard, student.mesh), config.seed)
+    def judged(name: str, prompts: Sequence[Prompt], verdicts: Sequence[str]) -> None:
+        rows = [{"id": prompt.id, "verdict": verdict} for prompt, verdict in zip(prompts, verdicts, strict=True)]
+        (directory / f"{name}.verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    subject = Subject(answer, lambda: selection.guard(config.guard, student.mesh), config.seed, judged)
     return build(config.evaluate.factory, {**arguments(config), **plain(more)}, subject)
 
 

@@ -16,6 +16,7 @@ from lrm_align.errors import UserError
 from lrm_align.models import hf, partition, peft
 from lrm_align.objectives import Objective
 from lrm_align.objectives.preflight import check_objective
+from lrm_align.pages import card
 from lrm_align.recipes import rollouts, separating
 from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.student import Student
@@ -256,6 +257,8 @@ def export(directory: epath.Path, trained_in: epath.Path, student: Student, task
     if adapters:
         facts = peft.AdapterConfig(config.rl.lora.rank, config.rl.lora.alpha, 0.0, base=student.path)
         peft.save_adapters(directory / "adapters", trainable, facts)
+    if jax.process_index() == 0:
+        card.write(directory, plain(config), student.directory)
     return {"model": "model", "adapters": adapters}
 
 

@@ -1,6 +1,6 @@
 """The sample stage: prompts to requests, the engine, and trace shards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -12,6 +12,7 @@ from lrm_align.recipes import prompting
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.sampling import Engine, EngineShape, Request, SamplingParams, generate
+from lrm_align.sampling.interventions import Intervention
 from lrm_align.traces import Trace, list_shards, read_shard
 
 
@@ -45,10 +46,17 @@ def requests(student: Student, asked: Sequence[tuple[Prompt, str]], settings: Co
     ]
 
 
-def engine_shape(settings: ConfigDict) -> EngineShape:
-    """The sizes of the engine that a config's settings ask for; `lanes` is one where they don't say."""
-    lanes = settings.get("lanes", 1)
-    return EngineShape(settings.slots, settings.max_length, steps_per_call=settings.steps_per_call, lanes=lanes)
+def engine_shape(settings: ConfigDict, interventions: Iterable[Intervention | None] = ()) -> EngineShape:
+    """The sizes of the engine that a config's settings and interventions ask for; one lane where they don't say."""
+    shape = EngineShape(
+        settings.slots,
+        settings.max_length,
+        steps_per_call=settings.steps_per_call,
+        lanes=settings.get("lanes", 1),
+    )
+    for intervention in {id(one): one for one in interventions if one is not None}.values():
+        shape = shape.serving(intervention)
+    return shape
 
 
 def run(
@@ -65,7 +73,7 @@ def run(
     engine = Engine(
         student.model,
         student.params,
-        engine_shape(settings),
+        engine_shape(settings, (request.intervention for request in asked)),
         stop_ids=student.chat.stop_ids,
         seed=seed,
         mesh=None if single else student.mesh,

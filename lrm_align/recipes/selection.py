@@ -26,12 +26,16 @@ def check(settings: ConfigDict) -> None:
     """Looks whether the guard can be had, without reading its weights.
 
     Raises:
-      UserError: no such factory; for a guard with a model, no such directory, or weights that don't match the config.
+      UserError: no such factory; for a guard with a model, no such directory, weights that don't match the config, or
+        what the `check(path_or_hub_id)` of the factory's module, if it has one, says of another model.
     """
-    resolve(settings.factory)
+    found = resolve(settings.factory)
     path = settings.args.get("path_or_hub_id")
     if path is not None:
         hf.check(path)
+        of_the_guard = vars(inspect.getmodule(found)).get("check")
+        if of_the_guard is not None:
+            of_the_guard(path)
 
 
 def rule(settings: ConfigDict) -> filtering.Rule:

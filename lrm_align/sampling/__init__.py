@@ -6,7 +6,10 @@ interventions.py  the hook: when to ask, what may be answered
 shape.py          the static sizes
 programs.py       what runs on the device
 table.py          what is in each slot
+settled.py        what an intervention will not take back
+decoding.py       one lane: its cache and its slots
 engine.py         the loop on the host
+live.py           the same for requests that come at any time, told as they grow
 generate.py       resumable generation into shards
 progress.py       tokens a second and time left
 """

@@ -139,7 +139,7 @@ def _least(holds: Callable[[jax.Array], jax.Array], like_B: jax.Array) -> jax.Ar
 
 def draw(
     logits_BxV: jax.Array, transform: Transform, keys_B: jax.Array, candidates: int = CANDIDATES
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Draws a token a row.
 
     By inverting the cumulative distribution in two levels (a block of the vocabulary, then a token in it), with a
@@ -153,7 +153,7 @@ def draw(
 
     Returns:
       token_B int32; sampler_logp_B under the distribution that was drawn from (0 at temperature 0); model_logp_B under
-      the logits as given.
+      the logits as given, and their entropy_B in nats.
     """
     V = logits_BxV.shape[1]
     l_BxV = transformed(logits_BxV, transform, candidates)
@@ -175,8 +175,10 @@ def draw(
         return jnp.take_along_axis(values_BxV, token_B[:, None], 1)[:, 0]
 
     sampler_logp_B = jnp.where(greedy_B, 0.0, at_token(l_BxV) - top_B - jnp.log(total_B))
-    model_logp_B = at_token(logits_BxV) - jax.nn.logsumexp(logits_BxV, axis=1)
-    return token_B, sampler_logp_B, model_logp_B
+    logp_BxV = logits_BxV - jax.nn.logsumexp(logits_BxV, axis=1, keepdims=True)
+    possible_BxV = logits_BxV > -jnp.inf
+    entropy_B = -jnp.sum(jnp.where(possible_BxV, jnp.exp(logp_BxV) * logp_BxV, 0.0), axis=1)
+    return token_B, sampler_logp_B, at_token(logp_BxV), entropy_B
 
 
 def _invert(weight_BxC: jax.Array, uniform_B: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -2,10 +2,9 @@
 
 import collections
 import dataclasses
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,25 +12,14 @@ import numpy as np
 from lrm_align.errors import UserError
 from lrm_align.models import Model, partition
 from lrm_align.models.decoder import unstacked
-from lrm_align.sampling import programs
-from lrm_align.sampling.interventions import StepBoundary, StopString
+from lrm_align.sampling.decoding import Decoding
 from lrm_align.sampling.lanes import side_by_side
 from lrm_align.sampling.request import Completion, Request
-from lrm_align.sampling.shape import EngineShape
-from lrm_align.sampling.table import SlotTable
+from lrm_align.sampling.shape import EngineShape, asked_for
 
 UNROLL_UP_TO = 1024  # positions of a slot
 
 _unstacked = jax.jit(unstacked)
-
-
-class _Ready(NamedTuple):
-    """A sample whose prompt has been read: row `row` of a block of keys and values."""
-
-    request: Request
-    sample: int
-    block: tuple[jax.Array, jax.Array]
-    row: int
 
 
 class Engine:
@@ -48,6 +36,10 @@ class Engine:
       seed: of the noise.
       vocab_size: size of the tokenizer's vocabulary, where the model's is padded.
       mesh: where the parameters lie; the cache is split over its batch and head axes.
+
+    Attributes:
+      lanes: threads that decode side by side.
+      lane: the sizes of one of them.
 
     Raises:
       UserError: stop ids outside the vocabulary, or slots that the mesh does not divide.
@@ -68,8 +60,8 @@ class Engine:
         self.vocab_size = vocab_size or model.config.vocab_size
         self.stop_ids = tuple(sorted(set(stop_ids)))
         self.seed = seed
-        self._lanes = shape.lanes if mesh is None and partition.platform() == "cpu" else 1
-        self._lane, self._lock = shape.lane if self._lanes > 1 else shape, threading.Lock()
+        self.lanes = shape.lanes if mesh is None and partition.platform() == "cpu" else 1
+        self.lane, self._lock = shape.lane if self.lanes > 1 else shape, threading.Lock()
         beyond = [i for i in self.stop_ids if not 0 <= i < self.vocab_size]
         if beyond:
             raise UserError(f"sampling: stop ids {beyond} are not in the vocabulary of {self.vocab_size} tokens")
@@ -126,87 +118,38 @@ class Engine:
         """
         waiting = collections.deque(self.check(requests))
         decoder = self._decoder()
-        lanes = [lambda watch: self._run(waiting, decoder, watch)] * self._lanes
+        lanes = [lambda watch: self._run(waiting, decoder, watch)] * self.lanes
         return side_by_side(lanes, watch) if len(lanes) > 1 else lanes[0](watch)
+
+    def decoding(self) -> Decoding:
+        """A lane of its own over empty slots, for those who fill it themselves."""
+        return Decoding(self, self._decoder())
 
     def _run(
         self, waiting: collections.deque[Request], decoder: tuple[Model, Any], watch: Callable[[int], None] | None
     ) -> Iterator[Completion]:
         """One lane's work, until nobody waits any more."""
-        shape, (model, params) = self._lane, decoder
-        cache = self._on_mesh(programs.new_cache, model, shape.slots, shape.max_length)
-        table = SlotTable(shape, self.stop_ids)
-        ready: collections.deque[_Ready] = collections.deque()
-        key, stop_ids = jax.random.key(self.seed), np.asarray(self.stop_ids or (programs.UNUSED,), np.int32)
+        lane = Decoding(self, decoder)
         while True:
-            while (free := table.free()) and (ready or waiting):
-                if not ready:
-                    ready.extend(self._read(self._next(waiting)))
-                if not ready:  # another lane has taken the last
-                    break
-                cache = self._insert(cache, ready, free, table)
-                # Interventions may end a completion before its first token.
-                yield from table.finished()
-            if not table.occupied():
+            yield from lane.fill(lambda: self.take(waiting))
+            if not lane.table.occupied():
                 return
-            idle = shape.idle if ready or waiting else shape.slots
-            cache, decoded = self._on_mesh(
-                programs.decode,
-                model,
-                params,
-                cache,
-                table.slots(),
-                key,
-                table.forced(),
-                stop_ids,
-                np.int32(idle),
-                self.vocab_size,
-            )
-            count = table.advance(jax.device_get(decoded))
+            count = lane.step(more=bool(waiting))
             if watch is not None:
                 watch(count)
-            yield from table.finished()
+            yield from lane.table.finished()
 
-    def _next(self, waiting: collections.deque[Request]) -> list[Request]:
+    def take(self, waiting: collections.deque[Request]) -> list[Request]:
         """The next requests whose prompts share a bucket; the others keep their order."""
         chosen: list[Request] = []
         others: list[Request] = []
         with self._lock:
             bucket = self.shape.bucket(len(waiting[0].prompt_ids)) if waiting else 0
-            while waiting and len(chosen) < self._lane.rows and len(others) < 4 * self._lane.slots:
+            while waiting and len(chosen) < self.lane.rows and len(others) < 4 * self.lane.slots:
                 request = waiting.popleft()
                 (chosen if self.shape.bucket(len(request.prompt_ids)) == bucket else others).append(request)
             waiting.extendleft(reversed(others))
         return chosen
-
-    def _read(self, chosen: Sequence[Request]) -> Iterator[_Ready]:
-        """Reads prompts that share a bucket."""
-        if not chosen:
-            return
-        bucket = self.shape.bucket(len(chosen[0].prompt_ids))
-        tokens = np.zeros((self._lane.rows, bucket), np.int32)
-        lengths = np.ones(self._lane.rows, np.int32)
-        for row, request in enumerate(chosen):
-            tokens[row, : len(request.prompt_ids)], lengths[row] = request.prompt_ids, len(request.prompt_ids)
-        block = self._on_mesh(programs.read_prompts, self.model, self.params, tokens, lengths)
-        for row, request in enumerate(chosen):
-            for number in request.numbers:
-                yield _Ready(request, number, block, row)
-
-    def _insert(
-        self, cache: programs.AnyCache, ready: collections.deque[_Ready], free: list[int], table: SlotTable
-    ) -> programs.AnyCache:
-        """Puts samples of one block into free slots."""
-        block = ready[0].block
-        rows = np.zeros(self._lane.rows, np.int32)
-        slots = np.full(self._lane.rows, self._lane.slots, np.int32)
-        for w, slot in zip(range(self._lane.rows), free):
-            if not ready or ready[0].block is not block:
-                break
-            entry = ready.popleft()
-            rows[w], slots[w] = entry.row, slot
-            table.start(slot, entry.request, entry.sample, _hash32(entry.request.prompt_id))
-        return self._on_mesh(programs.insert, cache, *block, rows, slots)
 
     def _decoder(self) -> tuple[Model, Any]:
         """The model and parameters that decode: on a CPU with unrolled layers, which takes half the time a token.
@@ -218,7 +161,7 @@ class Engine:
             return self.model, self.params
         return dataclasses.replace(self.model, scan=False), _unstacked(self.params)
 
-    def _on_mesh(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def on_mesh(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self.mesh is None:
             with self._lock:  # lanes share what is compiled; the work itself goes on after the call
                 return function(*arguments)
@@ -228,20 +171,7 @@ class Engine:
     def _check_triggers(self, request: Request, where: str) -> None:
         if request.intervention is None:
             return
-        ask_at = request.intervention.ask_at
-        boundary = sum(len(trigger.ids) for trigger in ask_at if isinstance(trigger, StepBoundary))
-        strings = [trigger.ids for trigger in ask_at if isinstance(trigger, StopString)]
-        limits = {
-            "boundary_ids": boundary,
-            "stop_strings": len(strings),
-            "stop_string_length": max(map(len, strings), default=0),
-        }
-        for name, found in limits.items():
+        for name, found in asked_for(request.intervention).items():
             allowed = getattr(self.shape, name)
             if found > allowed:
                 raise UserError(f"{where}: the intervention needs {name} = {found}, the engine's shape has {allowed}")
-
-
-def _hash32(text: str) -> int:
-    """A hash that is the same in every process."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

@@ -11,7 +11,8 @@ slot, then asks on the host; the other slots go on.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,16 +27,22 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class TokenCount:
-    """Asks when the completion reaches `count` tokens; again when it does so after a rewind."""
+    """Asks when the completion reaches `count` tokens; again when it does so after a rewind. `wait`: `StepBoundary`."""
 
     count: int
+    wait: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class StepBoundary:
-    """Asks after each sampled token that is one of `ids`; one of them may be a stop id."""
+    """Asks after each sampled token that is one of `ids`; one of them may be a stop id.
+
+    Where the answer is mostly `Continue`, don't `wait` for it: the slot goes on decoding, and what it has decoded
+    beyond the moment is taken back where the answer is another. The same tokens come out.
+    """
 
     ids: tuple[int, ...]
+    wait: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +57,9 @@ Trigger = Start | TokenCount | StepBoundary | StopString
 
 @dataclasses.dataclass(frozen=True)
 class Continue:
-    """Goes on as if nothing had been asked."""
+    """Goes on as if nothing had been asked; without `again` nothing is asked any more about this sample."""
+
+    again: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +97,9 @@ class Moment(NamedTuple):
       source: (C,) uint8.
       sampler_logp: (C,) float32.
       model_logp: (C,) float32.
+      entropy: (C,) float32, of the untempered distribution that a token was drawn from, in nats; NaN where not sampled.
       trigger: why it is asked.
+      meta: of the request.
     """
 
     prompt_id: str
@@ -98,7 +109,9 @@ class Moment(NamedTuple):
     source: np.ndarray
     sampler_logp: np.ndarray
     model_logp: np.ndarray
+    entropy: np.ndarray
     trigger: Trigger
+    meta: Mapping[str, Any] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -120,6 +133,15 @@ class Intervention(Protocol):
           trace: prompt and completion so far.
           state: kept for this sample from one call to the next; empty at first, returned with the completion.
         """
+        ...
+
+
+@runtime_checkable
+class BatchIntervention(Intervention, Protocol):
+    """One that decides about all slots that ask at a time, at less cost than one by one: where a guard is a model."""
+
+    def on_batch(self, traces: Sequence[Moment], states: Sequence[dict[str, Any]]) -> Sequence[Action]:
+        """An action for each; what `on_tokens` would give. Samples share nothing but the cost."""
         ...
 
 

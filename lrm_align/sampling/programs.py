@@ -52,6 +52,7 @@ class Decoded(NamedTuple):
     tokens_SxB: jax.Array
     sampler_logp_SxB: jax.Array
     model_logp_SxB: jax.Array
+    entropy_SxB: jax.Array
     count_B: jax.Array
     reason_B: jax.Array
 
@@ -120,7 +121,7 @@ def decode(
         if vocab_size < logits_BxV.shape[1]:
             logits_BxV = jnp.where(jnp.arange(logits_BxV.shape[1]) < vocab_size, logits_BxV, -jnp.inf)
         step_keys_B = jax.vmap(jax.random.fold_in)(keys_B, slots.draws_B)
-        drawn_B, sampler_logp_B, model_logp_B = draw(logits_BxV, slots.transform, step_keys_B)
+        drawn_B, sampler_logp_B, model_logp_B, entropy_B = draw(logits_BxV, slots.transform, step_keys_B)
         forced_B = jax.lax.dynamic_index_in_dim(forced_SxB, step, 0, keepdims=False)
         sampled_B = forced_B < 0
         token_B = jnp.where(slots.running_B, jnp.where(sampled_B, drawn_B, forced_B), slots.token_B)
@@ -133,6 +134,7 @@ def decode(
             out.tokens_SxB.at[step].set(token_B),
             out.sampler_logp_SxB.at[step].set(jnp.where(sampled_B, sampler_logp_B, jnp.nan)),
             out.model_logp_SxB.at[step].set(jnp.where(sampled_B, model_logp_B, jnp.nan)),
+            out.entropy_SxB.at[step].set(jnp.where(sampled_B, entropy_B, jnp.nan)),
             out.count_B + moved_B,
             jnp.where(slots.running_B, reason_B, out.reason_B),
         )
@@ -147,7 +149,7 @@ def decode(
         return step + 1, _constrained(cache), slots, out
 
     zeros = jnp.zeros((S, B))
-    out = Decoded(zeros.astype(jnp.int32), zeros, zeros, jnp.zeros(B, jnp.int32), jnp.zeros(B, jnp.int32))
+    out = Decoded(zeros.astype(jnp.int32), zeros, zeros, zeros, jnp.zeros(B, jnp.int32), jnp.zeros(B, jnp.int32))
     _, cache, _, out = jax.lax.while_loop(running, body, (jnp.int32(0), cache, slots, out))
     return cache, out
 

@@ -4,6 +4,18 @@ import bisect
 import dataclasses
 
 from lrm_align.errors import UserError
+from lrm_align.sampling.interventions import Intervention, StepBoundary, StopString
+
+
+def asked_for(intervention: Intervention) -> dict[str, int]:
+    """The sizes of an engine that an intervention's triggers need, by name."""
+    waited = [trigger for trigger in intervention.ask_at if isinstance(trigger, StepBoundary) and trigger.wait]
+    strings = [trigger.ids for trigger in intervention.ask_at if isinstance(trigger, StopString)]
+    return {
+        "boundary_ids": sum(len(trigger.ids) for trigger in waited),
+        "stop_strings": len(strings),
+        "stop_string_length": max(map(len, strings), default=0),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +96,11 @@ class EngineShape:
         """
         parts = {name: -(-getattr(self, name) // self.lanes) for name in ("slots", "prefill_rows", "refill_at")}
         return dataclasses.replace(self, lanes=1, **parts)
+
+    def serving(self, intervention: Intervention) -> "EngineShape":
+        """The sizes with room for what an intervention wants to be asked at."""
+        needs = asked_for(intervention)
+        return dataclasses.replace(self, **{name: max(getattr(self, name), need) for name, need in needs.items()})
 
     def bucket(self, length: int) -> int:
         """The padded length of a prompt."""

@@ -1,8 +1,8 @@
 """The host's view of the slots: what each holds, what it is asked, and how it ends."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from lrm_align.sampling import programs
 from lrm_align.sampling.distribution import Transform
 from lrm_align.sampling.interventions import (
     Action,
+    BatchIntervention,
     Continue,
     Inject,
     Intervention,
@@ -24,6 +25,7 @@ from lrm_align.sampling.interventions import (
     Trigger,
 )
 from lrm_align.sampling.request import Completion, Request
+from lrm_align.sampling.settled import settled
 from lrm_align.sampling.shape import EngineShape
 
 
@@ -38,6 +40,24 @@ class _Live:
     state: dict[str, Any]
     queue: list[tuple[int, int]]  # tokens to inject, with their source
     stop_reason: str | None = None
+    quiet: bool = False  # its intervention wants to be asked no more
+
+
+class Growing(NamedTuple):
+    """A sample that goes on: its ids so far, of which the first `settled` will never be taken back."""
+
+    request: Request
+    sample: int
+    ids: np.ndarray
+    settled: int
+
+
+class _Asking(NamedTuple):
+    """A moment: why an intervention is asked, and how long the completion was then."""
+
+    slot: int
+    trigger: Trigger
+    length: int
 
 
 class SlotTable:
@@ -53,10 +73,13 @@ class SlotTable:
         B, W, M = shape.slots, shape.stop_string_length, shape.max_length
         self._live: list[_Live | None] = [None] * B
         self._done: list[int] = []
+        # Of an intervention, kept alive by its place here: the triggers that slots don't wait at, and their ids.
+        self._unwaited: dict[int, tuple[Intervention, list[tuple[StepBoundary, frozenset[int]]]]] = {}
         self._ids_BxM = np.zeros((B, M), np.int32)
         self._source_BxM = np.zeros((B, M), np.uint8)
         self._sampler_logp_BxM = np.zeros((B, M), np.float32)
         self._model_logp_BxM = np.zeros((B, M), np.float32)
+        self._entropy_BxM = np.zeros((B, M), np.float32)
         self._length_B = np.zeros(B, np.int32)
         zeros_B = np.zeros(B, np.int32)
         self._slots = programs.Slots(
@@ -98,7 +121,9 @@ class SlotTable:
         s.boundary_BxA[slot], s.strings_BxPxW[slot] = programs.UNUSED, programs.UNUSED
         self._length_B[slot] = 0
         ask_at = request.intervention.ask_at if request.intervention is not None else ()
-        boundary = [token for trigger in ask_at if isinstance(trigger, StepBoundary) for token in trigger.ids]
+        boundary = [
+            token for trigger in ask_at if isinstance(trigger, StepBoundary) and trigger.wait for token in trigger.ids
+        ]
         s.boundary_BxA[slot, : len(boundary)] = boundary
         strings = [trigger.ids for trigger in ask_at if isinstance(trigger, StopString)]
         for p, ids in enumerate(strings):
@@ -106,7 +131,7 @@ class SlotTable:
             s.strings_BxPxW[slot, p, -len(ids) :] = ids
         for trigger in ask_at:
             if isinstance(trigger, Start) and live.stop_reason is None:
-                self._ask(slot, trigger)
+                self._ask([_Asking(slot, trigger, 0)])
         self._settle(slot)
 
     def slots(self) -> programs.Slots:
@@ -124,24 +149,32 @@ class SlotTable:
 
     def advance(self, decoded: programs.Decoded) -> int:
         """Takes in what a call decoded, and asks the interventions whose moment has come; returns the tokens."""
+        asking: list[_Asking] = []
+        passed: dict[int, list[_Asking]] = {}
         for slot in np.flatnonzero(decoded.count_B).tolist():
             live, count, start = self._taken(slot), int(decoded.count_B[slot]), int(self._length_B[slot])
             end = start + count
             self._ids_BxM[slot, start:end] = decoded.tokens_SxB[:count, slot]
             self._sampler_logp_BxM[slot, start:end] = decoded.sampler_logp_SxB[:count, slot]
             self._model_logp_BxM[slot, start:end] = decoded.model_logp_SxB[:count, slot]
+            self._entropy_BxM[slot, start:end] = decoded.entropy_SxB[:count, slot]
             self._source_BxM[slot, start:end] = Source.SAMPLED
             injected, live.queue = live.queue[:count], live.queue[count:]
             self._source_BxM[slot, start : start + len(injected)] = [source for _, source in injected]
             self._length_B[slot] = end
             self._slots.draws_B[slot] += count - len(injected)
+            if not live.quiet and (moments := self._passed(slot, start + len(injected), start)):
+                passed[slot] = moments
             reason = int(decoded.reason_B[slot])
             if reason == programs.STOP:
                 live.stop_reason = "stop"
             elif reason == programs.LENGTH:
                 live.stop_reason = "length"
             elif reason != programs.RUNNING:
-                self._ask(slot, self._trigger(slot, reason))
+                asking.append(_Asking(slot, self._trigger(slot, reason), end))
+        changed = self._look_back(passed)
+        self._ask([moment for moment in asking if moment.slot not in changed])
+        for slot in np.flatnonzero(decoded.count_B).tolist():
             self._settle(slot)
         return int(decoded.count_B.sum())
 
@@ -152,14 +185,29 @@ class SlotTable:
             live = self._live[slot]
             assert live is not None and live.stop_reason is not None
             self._live[slot] = None
-            ids, source, sampler_logp, model_logp = (array.copy() for array in self._columns(slot))
+            ids, source, sampler_logp, model_logp, _ = (array.copy() for array in self._columns(slot))
             yield Completion(
                 live.request, live.sample, ids, source, sampler_logp, model_logp, live.stop_reason, live.state
             )
 
+    def growing(self) -> Iterator[Growing]:
+        """The samples that go on; their ids are a view that the next `advance` changes."""
+        for slot, live in enumerate(self._live):
+            if live is not None and live.stop_reason is None:
+                ids = self._ids_BxM[slot, : self._length_B[slot]]
+                yield Growing(live.request, live.sample, ids, settled(live.request, live.quiet, ids.size, live.state))
+
+    def drop(self, unwanted: Callable[[Request], bool]) -> None:
+        """Empties the slots of requests that nobody wants any more."""
+        for slot, live in enumerate(self._live):
+            if live is not None and unwanted(live.request):
+                self._live[slot] = None
+                self._slots.running_B[slot] = False
+                self._done = [done for done in self._done if done != slot]
+
     def _columns(self, slot: int) -> tuple[np.ndarray, ...]:
         length = self._length_B[slot]
-        arrays = (self._ids_BxM, self._source_BxM, self._sampler_logp_BxM, self._model_logp_BxM)
+        arrays = (self._ids_BxM, self._source_BxM, self._sampler_logp_BxM, self._model_logp_BxM, self._entropy_BxM)
         return tuple(array[slot, :length] for array in arrays)
 
     def _taken(self, slot: int) -> _Live:
@@ -179,26 +227,86 @@ class SlotTable:
         ids = self._ids_BxM[slot, : self._length_B[slot]].tolist()
         for trigger in self._intervention(slot).ask_at:
             match trigger:
-                case TokenCount(count) if reason == programs.COUNT and live.limit - count == self._slots.pause_B[slot]:
+                case TokenCount(count, wait=True) if (
+                    reason == programs.COUNT and live.limit - count == self._slots.pause_B[slot]
+                ):
                     return trigger
                 case StopString(string) if reason == programs.STRING and tuple(ids[-len(string) :]) == tuple(string):
                     return trigger
-                case StepBoundary(boundary) if reason == programs.BOUNDARY and ids[-1] in boundary:
+                case StepBoundary(boundary, wait=True) if reason == programs.BOUNDARY and ids[-1] in boundary:
                     return trigger
         raise AssertionError(f"slot {slot} paused for reason {reason}, which no trigger asked for")
 
-    def _ask(self, slot: int, trigger: Trigger) -> None:
+    def _passed(self, slot: int, first: int, start: int) -> list[_Asking]:
+        """The moments that a slot did not wait at, among its tokens from `first` on, the first sampled of a call."""
+        intervention, end = self._taken(slot).request.intervention, int(self._length_B[slot])
+        found: list[_Asking] = []
+        if intervention is None:
+            return found
+        if id(intervention) not in self._unwaited:
+            unwaited = [
+                (t, frozenset(t.ids)) for t in intervention.ask_at if isinstance(t, StepBoundary) and not t.wait
+            ]
+            self._unwaited[id(intervention)] = intervention, unwaited
+        for trigger, ids in self._unwaited[id(intervention)][1]:
+            tokens = self._ids_BxM[slot, first:end].tolist()
+            found += [_Asking(slot, trigger, first + i + 1) for i, token in enumerate(tokens) if token in ids]
+        counts = [t for t in intervention.ask_at if isinstance(t, TokenCount) and not t.wait and start < t.count <= end]
+        found += [_Asking(slot, count, max(count.count, first + 1)) for count in counts if first < end]
+        return sorted(found, key=lambda moment: moment.length)
+
+    def _look_back(self, passed: dict[int, list[_Asking]]) -> set[int]:
+        """Asks about moments that are past, in order; returns the slots where tokens were taken back."""
+        changed = set()
+        while passed:
+            for moment, action in self._answers([moments.pop(0) for moments in passed.values()]):
+                slot, live = moment.slot, self._taken(moment.slot)
+                if isinstance(action, Continue):
+                    live.quiet = live.quiet or not action.again
+                    if live.quiet or not passed[slot]:
+                        del passed[slot]
+                    continue
+                # As if it had waited there: what came after was never drawn.
+                self._slots.draws_B[slot] -= self._length_B[slot] - moment.length
+                self._length_B[slot], live.stop_reason = moment.length, None
+                self._act(slot, action)
+                changed.add(slot)
+                del passed[slot]
+        return changed
+
+    def _ask(self, asking: list[_Asking]) -> None:
+        for moment, action in self._answers(asking):
+            self._act(moment.slot, action)
+
+    def _answers(self, asking: list[_Asking]) -> list[tuple[_Asking, Action]]:
+        """Asks about slots, an intervention about all of its own at a time."""
+        by_intervention: dict[int, list[_Asking]] = {}
+        for one in asking:
+            by_intervention.setdefault(id(self._intervention(one.slot)), []).append(one)
+        answers: list[tuple[_Asking, Action]] = []
+        for group in by_intervention.values():
+            intervention = self._intervention(group[0].slot)
+            moments = [self._moment(*one) for one in group]
+            states = [self._taken(one.slot).state for one in group]
+            if isinstance(intervention, BatchIntervention):
+                actions = intervention.on_batch(moments, states)
+            else:
+                actions = [intervention.on_tokens(*one) for one in zip(moments, states)]
+            answers += zip(group, actions, strict=True)
+        return answers
+
+    def _moment(self, slot: int, trigger: Trigger, length: int) -> Moment:
         live = self._taken(slot)
-        ids, source, sampler_logp, model_logp = self._columns(slot)
-        moment = Moment(
-            live.request.prompt_id, live.sample, live.prompt_ids, ids, source, sampler_logp, model_logp, trigger
-        )
-        self._act(slot, self._intervention(slot).on_tokens(moment, live.state))
+        request = live.request
+        ids, source, sampler_logp, model_logp, entropy = (column[:length] for column in self._columns(slot))
+        known = (request.prompt_id, live.sample, live.prompt_ids, ids, source, sampler_logp, model_logp, entropy)
+        return Moment(*known, trigger, request.meta)
 
     def _act(self, slot: int, action: Action) -> None:
         live, length = self._taken(slot), int(self._length_B[slot])
         match action:
-            case Continue():
+            case Continue(again):
+                live.quiet = live.quiet or not again
                 # The moment may have been the end: the device asks first.
                 sampled = length > 0 and self._source_BxM[slot, length - 1] == Source.SAMPLED
                 if sampled and int(self._ids_BxM[slot, length - 1]) in self._stop_ids:
@@ -234,6 +342,9 @@ class SlotTable:
         recent = self._ids_BxM[slot, max(0, length - W) : length]
         s.recent_BxW[slot] = programs.UNUSED
         s.recent_BxW[slot, W - recent.size :] = recent
+        if live.quiet:
+            s.boundary_BxA[slot], s.strings_BxPxW[slot], s.pause_B[slot] = [programs.UNUSED] * 3
+            return
         ask_at = live.request.intervention.ask_at if live.request.intervention is not None else ()
-        counts = [t.count for t in ask_at if isinstance(t, TokenCount) and t.count > length]
+        counts = [t.count for t in ask_at if isinstance(t, TokenCount) and t.wait and t.count > length]
         s.pause_B[slot] = live.limit - min(counts) if counts else programs.UNUSED

@@ -14,23 +14,25 @@ from lrm_align.models.decoder import head_logits
 
 @functools.partial(jax.jit, static_argnums=0)
 def choice_logp(
-    model: Model, params: Any, tokens_BxT: jax.Array, lengths_B: jax.Array, choices_W: jax.Array
+    model: Model, params: Any, tokens_BxT: jax.Array, lengths_B: jax.Array, choices_W: jax.Array, back_P: jax.Array
 ) -> jax.Array:
-    """logp_BxW = log softmax over the whole vocabulary, read at W tokens, after the last token of each row.
+    """logp_BxPxW = log softmax over the whole vocabulary, read at W tokens, at P places of each row.
 
     Args:
       model: static.
       params: its parameters.
       tokens_BxT: rows padded on the right.
-      lengths_B: their lengths, at least 1.
+      lengths_B: their lengths, more than the largest of `back_P`.
       choices_W: token ids.
+      back_P: how many tokens of the row follow the one after which is read; 0 reads after its last token.
     """
     segment_ids_BxT = (jnp.arange(tokens_BxT.shape[1]) < lengths_B[:, None]).astype(jnp.int32)
     hidden_BxTxD = model.hidden(params, tokens_BxT, segment_ids_BxT)
-    # Only the last position meets the head: the logits are B×V, not B×T×V.
-    last_BxD = jnp.take_along_axis(hidden_BxTxD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
-    logits_BxV = head_logits(last_BxD, model.head(params))
-    return logits_BxV[:, choices_W] - jax.nn.logsumexp(logits_BxV, axis=-1, keepdims=True)
+    # Only these positions meet the head: the logits are B×P×V, not B×T×V.
+    places_BxP = lengths_B[:, None] - 1 - back_P
+    read_BxPxD = jnp.take_along_axis(hidden_BxTxD, places_BxP[:, :, None], axis=1)
+    logits_BxPxV = head_logits(read_BxPxD, model.head(params))
+    return logits_BxPxV[:, :, choices_W] - jax.nn.logsumexp(logits_BxPxV, axis=-1, keepdims=True)
 
 
 def buckets(longest: int, shortest: int = 256) -> list[int]:
@@ -83,7 +85,7 @@ def choice_probabilities(
     tokens: int = 65_536,
     multiple: int = 1,
 ) -> np.ndarray:
-    """Float32 p[prompt, choice], each prompt judged alone in its row.
+    """Float32 p[prompt, choice] after the last token of each prompt, each judged alone in its row.
 
     Args:
       model: static.
@@ -94,14 +96,42 @@ def choice_probabilities(
       tokens: the most that one forward pass holds.
       multiple: rows of a batch come in multiples of it, for a mesh.
     """
+    settings = {"longest": longest, "tokens": tokens, "multiple": multiple}
+    return probabilities_at(model, params, prompts, choices, (0,), **settings)[:, 0]
+
+
+def probabilities_at(
+    model: Model,
+    params: Any,
+    prompts: Sequence[Sequence[int]],
+    choices: Sequence[int],
+    back: Sequence[int],
+    *,
+    longest: int,
+    tokens: int = 65_536,
+    multiple: int = 1,
+) -> np.ndarray:
+    """Float32 p[prompt, place, choice], several places of a row in one pass: `choice_probabilities` is its last.
+
+    Args:
+      model: static.
+      params: its parameters.
+      prompts: ids, none longer than `longest`, each longer than all of `back`.
+      choices: W token ids.
+      back: P places, as tokens that follow the one after which is read.
+      longest: the longest padded length.
+      tokens: the most that one forward pass holds.
+      multiple: rows of a batch come in multiples of it, for a mesh.
+    """
     lengths = [len(prompt) for prompt in prompts]
-    p = np.zeros((len(prompts), len(choices)), np.float32)
+    p = np.zeros((len(prompts), len(back), len(choices)), np.float32)
+    back_P = np.asarray(back, np.int32)
     for numbers, rows, size in batches(lengths, buckets(longest), tokens, multiple):
         tokens_BxT = np.zeros((rows, size), np.int32)
-        lengths_B = np.ones(rows, np.int32)
+        lengths_B = np.full(rows, 1 + max(back), np.int32)
         for row, number in enumerate(numbers):
             tokens_BxT[row, : lengths[number]] = prompts[number]
             lengths_B[row] = lengths[number]
-        logp = choice_logp(model, params, tokens_BxT, lengths_B, np.asarray(choices, np.int32))
+        logp = choice_logp(model, params, tokens_BxT, lengths_B, np.asarray(choices, np.int32), back_P)
         p[numbers] = np.exp(np.asarray(logp))[: len(numbers)]
     return p

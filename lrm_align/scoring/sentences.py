@@ -7,10 +7,11 @@ Latin full stop are invisible to it, and "e.g. " is an end.
 import re
 
 # Full-width and ideographic stops, the Arabic and Urdu ones, the danda: no space need follow them.
-_WIDE = "。！？｡．؟۔।॥"
+STOPS = ".!?…"
+WIDE = "。！？｡．؟۔।॥"
 _CLOSERS = "\"'”’»)\\]}）」』】》*_`"
 # One run of marks with what closes behind it; a Latin one ends a sentence only before a space or the end.
-_END = re.compile(rf"[{_WIDE}]+[.!?…{_WIDE}]*[{_CLOSERS}]*|([.!?…]+)[{_CLOSERS}]*(?=\s|$)")
+_END = re.compile(rf"[{WIDE}]+[.!?…{WIDE}]*[{_CLOSERS}]*|([.!?…]+)[{_CLOSERS}]*(?=\s|$)")
 _LINE = re.compile(r"[\r\n\u0085\u2028\u2029]+")
 _SAYS = re.compile(r"[^\W_]")  # a letter or a digit of any script
 _MARKER = re.compile(r"^\s*(?:[-*+•]|#{1,6}|\(?\d{1,3}[.)]|\(?[a-z]\))\s+")  # of a list or a heading

@@ -10,6 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 from lrm_align.models import Model, ModelConfig, hf
+from lrm_align.scoring import llama_guard
+from tests import tokenizer_families as families
 
 SHAPE = {
     "hidden_size": 16,
@@ -80,7 +82,8 @@ def reasoner(path: pathlib.Path, tokenizer) -> str:
 def guard(path: pathlib.Path, tokenizer, says: str = "safe") -> str:
     """A guard that always says one of its two words."""
     (token,) = tokenizer(says, add_special_tokens=False).input_ids
-    return directory(path, "llama", tokenizer, {token: 10.0}, spread=0.0)
+    marked = families.guard(tokenizer, llama_guard.KIND.marks)
+    return directory(path, "llama", marked, {token: 10.0}, spread=0.0)
 
 
 def trigger(path: pathlib.Path, family: str, tokenizer) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 
 from lrm_align.provenance import Source
+from lrm_align.rl import group_shards, orders, policies
 from lrm_align.rl.follow import Sampler
 from lrm_align.rl.group import TraceGroup, group_id
 from lrm_align.rl.separate import Separate
@@ -106,3 +107,29 @@ def accept(group: TraceGroup) -> bool:
 def tickets(groups: Sequence[TraceGroup]) -> list[int]:
     """Their tickets."""
     return [group.ticket for group in groups]
+
+
+ORDER = orders.Order(policy=0, first=0, until=8, samplers=1, about=ABOUT)
+
+
+def give(shared, **changes):
+    """Publishes a policy and an order of it."""
+    order = ORDER._replace(**changes)
+    policies.publish(shared / "policies", order.policy, params(order.policy), ABOUT)
+    orders.give(shared / "orders", order)
+
+
+def finish(sampler):
+    """Works until there is nothing to do."""
+    while sampler.turn():
+        pass
+
+
+def written(shared, until=100):
+    """The tickets whose groups are there."""
+    return sorted(group_shards.finished(shared / "groups", 0, until))
+
+
+def tickets_of(sampler):
+    """What a sampler was asked for."""
+    return [ticket for ticket, _ in sampler._collector.asked]

@@ -104,7 +104,8 @@ def test_draws_follow_the_distribution(case):
     values = 1.5 * np.random.default_rng(3).standard_normal((1, V)).astype(np.float32)
     values[0, 17] = -np.inf
     keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(n))
-    token, sampler_logp, model_logp = map(np.asarray, _draw(jnp.repeat(values, n, 0), _transform(n, *case), keys))
+    drawn = _draw(jnp.repeat(values, n, 0), _transform(n, *case), keys)
+    token, sampler_logp, model_logp, entropy = map(np.asarray, drawn)
     l = np.asarray(_transformed(values, _transform(1, *case), candidates=64))[0].astype(np.float64)
     p = np.exp(l - l.max()) / np.exp(l - l.max()).sum()
     frequency = np.bincount(token, minlength=V) / n
@@ -113,13 +114,15 @@ def test_draws_follow_the_distribution(case):
     np.testing.assert_allclose(sampler_logp, np.log(p[token]), atol=2e-5)
     plain = values[0].astype(np.float64)
     np.testing.assert_allclose(model_logp, plain[token] - np.log(np.exp(plain).sum()), atol=2e-5)
+    whole = np.exp(plain[plain > -np.inf]) / np.exp(plain).sum()
+    np.testing.assert_allclose(entropy, -np.sum(whole * np.log(whole)), atol=2e-5)
 
 
 def test_temperature_zero_takes_the_first_of_the_likeliest():
     values = np.zeros((2, 10), np.float32)
     values[0, [3, 7]] = 2.0
     keys = jax.random.split(jax.random.key(0), 2)
-    token, sampler_logp, model_logp = _draw(values, _transform(2, 0.0, 5, 0.5, 0.1), keys)
+    token, sampler_logp, model_logp, _ = _draw(values, _transform(2, 0.0, 5, 0.5, 0.1), keys)
     assert token.tolist() == [3, 0]
     assert sampler_logp.tolist() == [0.0, 0.0]
     np.testing.assert_allclose(model_logp[1], np.log(0.1), rtol=1e-6)
@@ -131,6 +134,6 @@ def test_the_edges_of_the_uniform_numbers_draw_possible_tokens():
     values[0, [130, 256]] = [0.0, -20.0]
     n = 4096
     keys = jax.random.split(jax.random.key(5), n)
-    token, sampler_logp, _ = _draw(jnp.repeat(values, n, 0), _transform(n, 1.0, 0, 1.0, 0.0), keys)
+    token, sampler_logp, _, _ = _draw(jnp.repeat(values, n, 0), _transform(n, 1.0, 0, 1.0, 0.0), keys)
     assert set(np.asarray(token).tolist()) <= {130, 256}
     assert np.isfinite(sampler_logp).all()

@@ -157,3 +157,91 @@ def test_more_triggers_than_the_shape_holds():
     crowded = _scripted(lambda trace, state: Continue(), StopString((7,) * 17))
     with pytest.raises(UserError, match="stop_string_length = 17, the engine's shape has 16"):
         engine().run([Request("a", [7], intervention=crowded)])
+
+
+BOUNDARY = tuple(range(6, 24))
+
+
+def _at_most_once(action):
+    def answer(trace, state):
+        return action(trace) if len(state["seen"]) == 2 else Continue()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda trace: Inject((44, 45)),
+        lambda trace: Stop(),
+        lambda trace: Rewind(1, Inject((44,))),
+        lambda trace: Rewind(trace.ids.size - 1),
+        lambda trace: Continue(again=False),
+        lambda trace: Continue(),
+    ],
+)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        lambda wait: StepBoundary(BOUNDARY, wait=wait),
+        lambda wait: StepBoundary((*BOUNDARY, *STOPS), wait=wait),
+        lambda wait: (TokenCount(3, wait=wait), TokenCount(8, wait=wait)),
+    ],
+)
+def test_who_does_not_wait_gets_the_same_tokens(action, moment):
+    def drawn(wait):
+        moments = moment(wait)
+        moments = moments if isinstance(moments, tuple) else (moments,)
+        return run(engine(), requests(5, 4, intervention=_scripted(_at_most_once(action), *moments)))
+
+    waited, passed = drawn(True), drawn(False)
+    for key, completion in waited.items():
+        assert_bitwise(completion, passed[key])
+        assert completion.state == passed[key].state
+    assert any(len(completion.state.get("seen", [])) >= 2 for completion in waited.values())
+
+
+def test_asked_no_more():
+    answer = _scripted(lambda trace, state: Continue(again=False), StepBoundary(BOUNDARY), TokenCount(9))
+    plain = run(engine(), requests(3, 4))
+    for key, completion in run(engine(), requests(3, 4, intervention=answer)).items():
+        assert_bitwise(completion, plain[key])
+        assert len(completion.state.get("seen", [])) <= 1
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_slots_that_ask_at_a_time_are_asked_together(wait):
+    sizes = []
+
+    class Batched:
+        ask_at = (StepBoundary(BOUNDARY, wait=wait),)
+
+        def on_tokens(self, trace, state):
+            raise AssertionError("asked one by one")
+
+        def on_batch(self, traces, states):
+            sizes.append(len(traces))
+            for state in states:
+                state["asked"] = state.get("asked", 0) + 1
+            return [Continue()] * len(traces)
+
+    plain = run(engine(), requests(6, 2))
+    for key, completion in run(engine(), requests(6, 2, intervention=Batched())).items():
+        assert_bitwise(completion, plain[key])
+        assert completion.state.get("asked", 0) == np.isin(completion.ids, BOUNDARY).sum()
+    assert max(sizes) > 1
+
+
+def test_the_entropy_of_what_a_token_was_drawn_from():
+    found = []
+
+    def answer(trace, state):
+        found.append((trace.ids.copy(), trace.entropy.copy(), trace.prompt_ids))
+        return Continue()
+
+    _sample(_scripted(answer, TokenCount(6)))
+    (ids, entropy, prompt), *_ = found
+    model, params = tiny()
+    logits = np.asarray(model.logits(params, np.concatenate([prompt, ids])[None]))[0, prompt.size - 1 : -1]
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    np.testing.assert_allclose(entropy, -(np.exp(logp) * logp).sum(-1), atol=1e-4)

@@ -39,7 +39,7 @@ def moment(ids, source=None, trigger=None):
     ids = np.asarray(ids, np.int32)
     source = np.full(ids.size, Source.SAMPLED, np.uint8) if source is None else np.asarray(source, np.uint8)
     nothing = np.zeros(ids.size, np.float32)
-    return Moment("a", 0, np.ones(1, np.int32), ids, source, nothing, nothing, trigger or StopString((1,)))
+    return Moment("a", 0, np.ones(1, np.int32), ids, source, nothing, nothing, nothing, trigger or StopString((1,)))
 
 
 class Talk:

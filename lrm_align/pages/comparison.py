@@ -1,9 +1,6 @@
 """The report of a comparison: one table of methods, and a plot of safety against reasoning, one point a method."""
 
-import html
-import io
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +11,7 @@ import rich.table
 from etils import epath
 
 from lrm_align.evals.statistics import mean_and_spread, wilson
+from lrm_align.pages import drawing, safe
 
 Report = dict[str, Any]
 
@@ -30,7 +28,6 @@ RATES = {
 SECONDS = ("generation", "training", "other")
 SAFETY, REASONING = ("attack_success_rate", "wrapped_attack_success_rate"), "reasoning_accuracy"
 LINEAR_BELOW = 1.0  # per cent, of the plot's logarithmic axis
-MARKERS = "osD^v<>PX*hp"
 
 
 def subjects(report: Report) -> dict[str, Mapping[str, Any]]:
@@ -47,7 +44,7 @@ def rows(report: Report) -> list[tuple[str, ...]]:
         (
             name,
             *(_rate(part, rate, spread.get(name, {})) for rate in RATES),
-            f"{part['tokens_per_answer']:.1f}",
+            f"{part['tokens_per_answer']:.1f}" if "tokens_per_answer" in part else "",
             *(f"{part['seconds'][kind]:.0f}" if "seconds" in part else "" for kind in SECONDS),
         )
         for name, part in found.items()
@@ -90,29 +87,19 @@ def show(report: Report, console: rich.console.Console | None = None) -> None:
 
 
 def page(report: Report) -> str:
-    """The part of the page that shows a comparison; every string is escaped."""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in headings())
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows(report))
+    """The table as the page shows it; every string is harmless."""
+    head = "".join(f"<th>{safe.text(cell)}</th>" for cell in headings())
+    body = "".join("<tr>" + "".join(map(safe.cell, row)) + "</tr>" for row in rows(report))
     return (
-        f"<p><small>{html.escape(_note(report))}; seconds of generation and training without the evaluation</small></p>"
-        f"<table><tr>{head}</tr>{body}</table><h2>Safety against reasoning</h2>{svg(report)}"
+        f"<p><small>{safe.text(_note(report))}; seconds of generation and training without the evaluation</small></p>"
+        f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def write(directory: epath.Path, report: Report) -> list[epath.Path]:
     """Writes the plot as `comparison.svg` and `comparison.png`; returns their paths."""
-    paths = [directory / f"comparison.{suffix}" for suffix in ("svg", "png")]
-    for path in paths:
-        path.write_bytes(_drawn(report, path.suffix[1:]))
-    return paths
-
-
-def svg(report: Report) -> str:
-    """The plot as an element of a page."""
-    text = _drawn(report, "svg").decode()
-    # A page knows these names by itself, and shall name no host.
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    plot = figure(report)
+    return drawing.save(directory, plot, drawing.drawn(plot))
 
 
 def safety(part: Mapping[str, Any]) -> float:
@@ -120,23 +107,17 @@ def safety(part: Mapping[str, Any]) -> float:
     return 100 * sum(part[rate] for rate in SAFETY) / len(SAFETY)
 
 
-def _drawn(report: Report, form: str) -> bytes:
+def figure(report: Report) -> drawing.Figure:
     """Attack success, with 0 on the right, against accuracy; bars are 95 % intervals, or deviations over seeds."""
-    # Only here: it takes a second to import, and a run that compares nothing has no use for it.
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lrm_align", "font.size": 10}):
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
         for number, (name, part) in enumerate(subjects(report).items()):
             x, y = safety(part), 100 * part[REASONING]
             across, up = _bars(report, name, part)
             axes.errorbar(
-                [x], [y], xerr=across, yerr=up, fmt=MARKERS[number % len(MARKERS)], color=f"C{number % 10}",
-                markersize=9, elinewidth=0.7, alpha=0.9, label=name,
+                [x], [y], xerr=across, yerr=up, fmt=drawing.MARKERS[number % len(drawing.MARKERS)],
+                color=f"C{number % 10}", markersize=9, elinewidth=0.7, alpha=0.9, label=drawing.label(name),
             )  # fmt: skip
         axes.set_xscale("symlog", linthresh=LINEAR_BELOW)
         axes.set_xlim(130, -0.2)
@@ -144,12 +125,9 @@ def _drawn(report: Report, form: str) -> bytes:
         axes.set_xticks(ticks, [f"{tick} %" for tick in ticks])
         axes.set_xlabel("attack success, mean of plain and wrapped attacks (safer to the right)")
         axes.set_ylabel("arithmetic solved, %")
-        axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-        buffer = io.BytesIO()
-        about = {"Date": None} if form == "svg" else None  # equal reports give equal files
-        figure.savefig(buffer, format=form, dpi=150, metadata=about)
-    return buffer.getvalue()
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    return drawing.Figure("comparison", "Safety against reasoning", f"Bars: {_note(report)}.", draw, (8.0, 5.0))
 
 
 def _bars(report: Report, name: str, part: Mapping[str, Any]) -> tuple[list[list[float]], list[list[float]]]:

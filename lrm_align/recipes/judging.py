@@ -1,0 +1,99 @@
+"""The verdicts on sampled responses, written in pieces: a run that is killed loses the piece it was at."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+
+from lrm_align.chat import Chat, Prompt
+from lrm_align.errors import UserError
+from lrm_align.evals.judging import Judge
+from lrm_align.evals.summary import Verdict, by_prompt
+from lrm_align.traces import Trace, find_shards, read_shard
+
+PIECE = 256  # responses that are judged together
+MEANS = "means.json"  # the mean over the samples of each prompt, for averages over benchmarks
+
+
+@contextlib.contextmanager
+def closing(judge: Judge) -> Iterator[Judge]:
+    """While a judge is used; one that holds processes ends them."""
+    try:
+        yield judge
+    finally:
+        close = getattr(judge, "close", None)
+        if close is not None:
+            close()
+
+
+def run(
+    directory: epath.Path, sampled: epath.Path, prompts: Sequence[Prompt], chat: Chat, judge: Judge, title: str
+) -> list[Verdict]:
+    """Every verdict in the order of the prompts; `verdicts-NNNNN.jsonl` keeps prompts, responses and verdicts.
+
+    Args:
+      directory: for the verdicts.
+      sampled: the shards.
+      prompts: of the set.
+      chat: of the model that was sampled.
+      judge: decides.
+      title: stands before the progress.
+
+    Raises:
+      UserError: a prompt without a response there.
+    """
+    traces: dict[tuple[str, int], Trace] = {
+        trace.key: trace for shard in find_shards(sampled) for trace in read_shard(shard)
+    }
+    order = {prompt.id: number for number, prompt in enumerate(prompts)}
+    keys = sorted((key for key in traces if key[0] in order), key=lambda key: (order[key[0]], key[1]))
+    if missing := order.keys() - {key[0] for key in keys}:
+        raise UserError(f"{sampled}: no response to prompt {min(missing)!r} and {len(missing) - 1} more")
+    verdicts: list[Verdict] = []
+    for number, start in enumerate(range(0, len(keys), PIECE)):
+        piece = keys[start : start + PIECE]
+        file = directory / f"verdicts-{number:05d}.jsonl"
+        found = _read(file, piece)
+        if found is None:
+            asked = [prompts[order[key[0]]] for key in piece]
+            found = _judged(asked, [traces[key] for key in piece], chat, judge)
+            file.write_text("".join(json.dumps(verdict._asdict()) + "\n" for verdict in found))
+            print(f"{title}: {start + len(piece):,} of {len(keys):,} judged")
+        verdicts += found
+    means = [sum(values) / len(values) for values in by_prompt(verdicts).values()]
+    (directory / MEANS).write_text(json.dumps(means))
+    return verdicts
+
+
+def _judged(asked: Sequence[Prompt], traces: Sequence[Trace], chat: Chat, judge: Judge) -> list[Verdict]:
+    texts = [chat.full_response(chat.completion_text(trace.completion_ids)) for trace in traces]
+    scores = judge.judge(asked, texts)
+    return [
+        Verdict(
+            prompt.id,
+            trace.sample,
+            prompt.kind,
+            prompt.text,
+            None if "answer" not in prompt.meta else str(prompt.meta["answer"]),
+            text,
+            trace.stop_reason != "length",
+            score.value,
+            dict(score.parts),
+            score.reason,
+        )
+        for prompt, trace, text, score in zip(asked, traces, texts, scores, strict=True)
+    ]
+
+
+def _read(file: epath.Path, keys: Sequence[tuple[str, int]]) -> list[Verdict] | None:
+    """The verdicts of a piece, or None where they are missing or a kill cut them short."""
+    if not file.exists():
+        return None
+    try:
+        rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
+        found = [Verdict(**row) for row in rows]
+    except (ValueError, TypeError):
+        return None
+    return found if [(verdict.id, verdict.sample) for verdict in found] == list(keys) else None

@@ -1,0 +1,172 @@
+"""SafeThink, and any other defence at inference: the model as it is, measured without and with what steps in.
+
+Ghosal et al. 2026, arXiv 2602.11096: no training; see `lrm_align.defences`. The stages: before, after (the same prompts
+under the defence), the depth curve (attack success for each number of early steps that may be steered, the paper's
+figure), and what the defence costs on prompts that need none.
+"""
+
+import collections
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from lrm_align.chat import Prompt
+from lrm_align.config import build, plain
+from lrm_align.defences import none
+from lrm_align.errors import UserError
+from lrm_align.recipes import defending, describe, measuring, rollouts, selection
+from lrm_align.recipes.recipe import Recipe
+from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.student import Student
+from lrm_align.sampling import Engine
+from lrm_align.traces import list_shards, read_shard
+from lrm_align.training import make_mesh
+
+
+def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
+    """Checks everything that the run will need, and lays out its stages.
+
+    Raises:
+      UserError: whatever a user can mend, before the first sample is drawn.
+    """
+    mesh, guards = meshes(config)
+    student = Student(config.model, mesh)
+    selection.check(config.guard)
+    measuring.check(config.evaluate)
+
+    def guard() -> Any:
+        return selection.guard(config.guard, guards)
+
+    defended = defending.defence(config.defence, student, guard)
+    depths = {m: defending.defence(config.defence, student, guard, early=m) for m in config.depth.steps}
+    timed = prompts(config)
+
+    def before(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        return measuring.run(directory, student, config, config.evaluate.before_args)
+
+    def after(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        found = measuring.run(directory, student, config, {}, defending.talk(student, defended))
+        return {**found, "interventions": interventions(directory)}
+
+    def depth(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        curve = []
+        for m, one in depths.items():
+            found = measuring.run(directory / f"m{m}", student, config, config.depth.args, defending.talk(student, one))
+            curve.append([m, found["attack_success_rate"]])
+        return {"depth": curve}
+
+    def cost(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
+        return costs(directory, student, timed, {"without": none(student.chat, guard), "with": defended}, config)
+
+    sampled = {"sampling": measuring.sampling(config), "seed": config.seed, "model": student.identity}
+    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), **sampled}
+    defending_ = {"defence": plain(config.defence), "guard": plain(config.guard)}
+    stages = [
+        Stage("before", {**measured, "more": plain(config.evaluate.before_args)}, before),
+        Stage("after", {**measured, **defending_}, after),
+    ]
+    if depths:
+        stages.append(Stage("depth", {**measured, **defending_, "depth": plain(config.depth)}, depth))
+    if timed:
+        stages.append(Stage("cost", {**sampled, **defending_, "cost": plain(config.cost)}, cost))
+    shape = student.config
+    facts = [
+        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
+        f"defence: {defended.name} {plain(config.defence.args)}",
+        f"guard: {config.guard.factory} on {guards.size} of {jax.device_count()} devices",
+    ]
+    return Recipe("SafeThink" if defended.name == "safe_think" else defended.name, stages, facts, report)
+
+
+def meshes(config: ConfigDict) -> tuple[Any, Any]:
+    """(the model's mesh, the guard's): one for both, or the last `config.guard.devices` devices for the guard.
+
+    Raises:
+      UserError: no device is left for the model.
+    """
+    own = config.guard.devices
+    devices = jax.devices()
+    if not 0 <= own < len(devices):
+        raise UserError(f"config.guard.devices is {own}; of {len(devices)} devices the model needs at least one")
+    if not own:
+        mesh = make_mesh(plain(config.mesh))
+        return mesh, mesh
+    first, last = devices[: len(devices) - own], devices[len(devices) - own :]
+    return make_mesh(plain(config.mesh), first), make_mesh({"fsdp": own}, last)
+
+
+def prompts(config: ConfigDict) -> list[Prompt]:
+    """The prompts that need no defence, on which its cost is measured; none where no factory is named."""
+    if not config.cost.factory:
+        return []
+    return [p for p in build(config.cost.factory, {**config.cost.args, "seed": config.seed}) if p.label == "benign"]
+
+
+def costs(
+    directory: epath.Path, student: Student, asked: Sequence[Prompt], defences: Mapping[str, Any], config: ConfigDict
+) -> Summary:
+    """Tokens and seconds of the same prompts without a defence and with it, in turns.
+
+    Tokens are those that were decoded, whatever was taken back again; seconds include the guard.
+
+    Returns:
+      `benign_tokens_ratio` and `benign_seconds_ratio`, with / without: the median over the rounds of the second.
+    """
+    settings = ConfigDict(measuring.sampling(config))
+    engines, requests = {}, {}
+    for name, defended in defences.items():
+        requests[name] = defending.talk(student, defended).requests(asked, settings)
+        engines[name] = Engine(
+            student.model,
+            student.params,
+            rollouts.engine_shape(settings, (request.intervention for request in requests[name])),
+            stop_ids=student.chat.stop_ids,
+            seed=config.seed,
+            mesh=None if student.mesh.size == 1 else student.mesh,
+        )
+    tokens, seconds = collections.Counter[str](), collections.defaultdict[str, list[float]](list)
+    for turn in range(config.cost.rounds + 1):  # the first compiles
+        for name in defences:
+            decoded: list[int] = []
+            started = time.perf_counter()
+            for _ in engines[name].run(requests[name], decoded.append):
+                pass
+            if turn:
+                tokens[name] += sum(decoded)
+                seconds[name].append(time.perf_counter() - started)
+    ratios = [b / a for a, b in zip(seconds["without"], seconds["with"], strict=True)]
+    (directory / "seconds.json").write_text(json.dumps(seconds))
+    return {
+        "benign_tokens_ratio": tokens["with"] / tokens["without"],
+        "benign_seconds_ratio": statistics.median(ratios),
+        "prompts": len(asked),
+    }
+
+
+def interventions(directory: epath.Path) -> dict[str, dict[str, float]]:
+    """What the defence did, by set of prompts: the share it stepped in on, and steps that the guard could not judge."""
+    found = {}
+    for name in sorted(path for path in directory.iterdir() if path.is_dir()):
+        states = [t.meta.get("intervention", {}) for shard in list_shards(name) for t in read_shard(shard)]
+        scores = [value for state in states for _, value in state.get("scores", [])]
+        found[name.name] = {
+            "injection_rate": float(np.mean([state.get("injected", 0) > 0 for state in states])),
+            "unscored_rate": float(np.mean([value is None for value in scores])) if scores else 0.0,
+        }
+    return found
+
+
+def report(summaries: Mapping[str, Summary], directories: Mapping[str, epath.Path]) -> dict[str, Any]:
+    """The report of the stages that are finished."""
+    out = describe.report(summaries, directories)
+    for name in ("depth", "cost"):
+        if name in summaries:
+            out[name] = summaries[name]
+    return out

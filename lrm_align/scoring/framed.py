@@ -1,0 +1,181 @@
+"""What guards that are language models share: fitting a long response, loading a directory that must be that guard."""
+
+import contextlib
+import hashlib
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+
+from lrm_align.chat import split_thinking
+from lrm_align.chat.encoder import SpanEncoder
+from lrm_align.chat.tokenizer import load_tokenizer
+from lrm_align.errors import UserError
+from lrm_align.models import Model, hf, hf_files
+
+_BRACKETS = re.compile(r"<(?=(?:BEGIN|END) [A-Z ]+>)")
+CUT = "\n…\n"
+ALL, ANSWER, THOUGHT = "all", "answer", "thought"
+PARTS = (ALL, ANSWER, THOUGHT)
+
+
+class Loaded(NamedTuple):
+    """A guard's model, and what records call it."""
+
+    model: Model
+    params: Any
+    tokenizer: Any
+    name: str
+    version: str
+
+
+def part_of(response: str, part: str, opened: bool = False) -> str | None:
+    """The part of a response that is judged; None where there is none, as the answer of a thought that never ends.
+
+    >>> [part_of("<think>a</think>b", part) for part in PARTS], part_of("<think>a", "answer")
+    (['<think>a</think>b', 'b', 'a'], None)
+
+    Args:
+      response: everything the assistant said.
+      part: "all", "answer" or "thought".
+      opened: the prompt ends inside the thought, so that the response starts there.
+    """
+    if part == ALL:
+        return response
+    thought, answer = split_thinking(response, opened)
+    return answer if part == ANSWER else thought
+
+
+def check_part(part: str) -> str:
+    """The part, if there is such a one.
+
+    Raises:
+      UserError: there is not.
+    """
+    if part not in PARTS:
+        raise UserError(f"a guard judges part {part!r}; expected one of {', '.join(PARTS)}")
+    return part
+
+
+def defused(text: str, roles: Sequence[str]) -> str:
+    """A text that holds no line of a guard's frame: a space stands where it would begin one, or inside its brackets.
+
+    Control tokens are kept out by the encoder; these lines are plain words that any text could hold.
+
+    >>> defused("a<END CONVERSATION>\\n\\nUser: b", ("User", "Agent"))
+    'a< END CONVERSATION>\\n\\n User: b'
+
+    Args:
+      text: a prompt or a response.
+      roles: what the guard's frame calls the speakers.
+    """
+    text = _BRACKETS.sub("< ", text)
+    return re.sub(rf"^(?=(?:{'|'.join(roles)}):)", " ", text, flags=re.MULTILINE)
+
+
+def fitted(
+    ids: Callable[[str], list[int]], content: str, encoder: SpanEncoder, longest: int
+) -> tuple[list[int], int] | None:
+    """A guard's prompt around a content, the content's middle cut out where it is too long, and the tokens cut.
+
+    A cut at the end of the prompt would take the instruction away, one at either end of the content what it opened or
+    closed with. None where the rest alone is too long.
+
+    Args:
+      ids: of the whole prompt, for a content.
+      content: what is judged.
+      encoder: of the guard's tokenizer.
+      longest: tokens that the prompt may have.
+    """
+    whole = ids(content)
+    if len(whole) <= longest:
+        return whole, 0
+    room = longest - len(ids(CUT))
+    content_ids = encoder.plain(content.strip())
+    # Text cut between two tokens can take a few more than it had, so one try may not be enough.
+    while room > 0:
+        head, tail = content_ids[: (room + 1) // 2], content_ids[len(content_ids) - room // 2 :]
+        shorter = ids(encoder.decode(head) + CUT + encoder.decode(tail))
+        if len(shorter) <= longest:
+            return shorter, len(content_ids) - room
+        room -= len(shorter) - longest
+    return None
+
+
+def ways(model: Model, mesh: jax.sharding.Mesh | None) -> int:
+    """What the number of rows of a batch must be divisible by."""
+    return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in dict(model.rules)["batch"])
+
+
+def on(mesh: jax.sharding.Mesh | None) -> contextlib.AbstractContextManager[Any]:
+    """While a guard's pass runs."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+class Kind(NamedTuple):
+    """What tells a guard from other models.
+
+    Attributes:
+      name: for messages.
+      family: its architecture.
+      marks: words that its chat template holds and an ordinary model's does not.
+    """
+
+    name: str
+    family: str
+    marks: str
+
+
+def check(path_or_hub_id: str, kind: Kind) -> Any:
+    """The tokenizer of a directory or hub id, refused where that is another model; no weight is read.
+
+    Raises:
+      UserError: no such model, another architecture, or a chat template that is not this guard's.
+    """
+    directory = hf_files.resolve(path_or_hub_id)
+    found = hf.check(directory).family
+    if found != kind.family:
+        raise UserError(f"guard {path_or_hub_id}: its architecture is {found}; {kind.name} is a {kind.family}")
+    tokenizer = load_tokenizer(str(directory))
+    template = tokenizer.chat_template
+    if template and kind.marks not in str(template):
+        raise UserError(
+            f"guard {path_or_hub_id}: its chat template does not hold {kind.marks!r}, as that of {kind.name} does; "
+            "this is another model, whose verdicts would be noise"
+        )
+    return tokenizer
+
+
+def load(path_or_hub_id: str, kind: Kind, mesh: jax.sharding.Mesh | None, dtype: str | None) -> Loaded:
+    """A directory or hub id with its weights.
+
+    Args:
+      path_or_hub_id: where.
+      kind: what is expected there.
+      mesh: shards the parameters.
+      dtype: of parameters and activations; parameters as stored and float32 activations where None.
+
+    Raises:
+      UserError: as `check`.
+    """
+    tokenizer = check(path_or_hub_id, kind)
+    directory = hf_files.resolve(path_or_hub_id)
+    compute = {} if dtype is None else {"compute_dtype": dtype}
+    model, params = hf.load(directory, mesh=mesh, dtype=dtype, **compute)
+    name = str(path_or_hub_id).rstrip("/").rsplit("/", 1)[-1]
+    return Loaded(model, params, tokenizer, name, f"model:{_fingerprint(directory)},")
+
+
+def _fingerprint(directory: epath.Path) -> str:
+    """Of the config and of each weight file's size, first and last mebibyte: whole weights take minutes to hash."""
+    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    for path in sorted(directory.glob("*.safetensors")):
+        size = path.stat().length
+        with path.open("rb") as data:
+            digest.update(f"{path.name}:{size}".encode() + data.read(1 << 20))
+            data.seek(max(size - (1 << 20), 0))
+            digest.update(data.read())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,188 @@
+"""`python -m lrm_align.serve --config=FILE.py[:PRESET]`: the config's model behind an OpenAI-compatible chat endpoint.
+
+A defence of `lrm_align.defences`, or one of your own, stands between the clients and the model: `--defence=safe_think`,
+`--defence=my_defences:mine`, or `config.defence`. Clients need nothing special:
+
+    OpenAI(base_url="http://127.0.0.1:8765/v1", api_key="any").chat.completions.create(model="lab", messages=…)
+
+The key that clients must send is in the environment variable LRM_ALIGN_API_KEY; without it any key is accepted. The
+server is reached from this machine alone unless --host says otherwise.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrm_align import defences
+from lrm_align import main as main_
+from lrm_align.config import Invocation, parse, plain, resolve
+from lrm_align.defences import Defence
+from lrm_align.errors import UserError, command
+from lrm_align.lab import CHECKPOINT
+from lrm_align.models import partition
+from lrm_align.recipes import defending, safethink, selection
+from lrm_align.recipes.student import Student
+from lrm_align.sampling import Engine, EngineShape
+from lrm_align.sampling.interventions import BatchIntervention
+from lrm_align.sampling.live import Live, warm
+from lrm_align.scoring import Guard
+from lrm_align.serving import app, http
+from lrm_align.serving.service import Service
+from lrm_align.serving.settings import ServeSettings, settings
+from lrm_align.training import make_mesh
+
+KEY = "LRM_ALIGN_API_KEY"
+PORT, HOST = 8765, "127.0.0.1"
+USAGE = (
+    "python -m lrm_align.serve --config=configs/quickstart.py [--config.model.path=DIR] [--defence=safe_think] "
+    "[--port=8765] [--host=127.0.0.1] [--dry_run]"
+)
+FLAGS = {
+    "port": f"TCP port, {PORT} if left out; 0: any free one",
+    "host": f"address to listen on, {HOST} (this machine alone) if left out",
+    "defence": "a name in lrm_align.defences, or an import path package.module:name; config.defence if left out",
+}
+
+
+@command
+def main(argv: Sequence[str]) -> None:
+    """Serves until it is stopped."""
+    invocation = parse(argv, USAGE, FLAGS)
+    if invocation.arguments:
+        raise UserError(f"unexpected argument {invocation.arguments[0]!r}; usage: {USAGE}")
+    config, options = invocation.config, invocation.options
+    limits = settings(plain(config.get("serve", {})))
+    named = chosen(config, options["defence"])
+    if named.factory:
+        resolve(named.factory)
+    mesh, guards = _meshes(config)
+    student = Student(config.model, mesh)
+    if "guard" in config:
+        selection.check(config.guard)
+    defence = defended(student, guards, config, named)
+    shape = engine_shape(limits, student.config.max_positions, defence)
+    name = limits.name or _name(config.model.path)
+    host, key = options["host"] or HOST, os.environ.get(KEY, "")
+    listening = http.bind(host, _port(options["port"]))
+    with listening:
+        address = _address(host, listening.getsockname()[1])
+        facts = (
+            f"{name} ({config.model.path}), defence {defence.name}, {shape.slots} slots of {shape.max_length} tokens"
+        )
+        if options["dry_run"]:
+            print(json.dumps({**plain(config), "defence": plain(named)}, indent=1))
+            print(f"would serve {facts} at {address}")
+            return
+        _record(invocation)
+        live = _live(student, shape, config.seed, limits)
+        service = Service(live, student.chat, defence, limits, shape.max_length)
+        hosts = app.LOOPBACK if host in app.LOOPBACK and not key else None
+        who = f"the key in {KEY}" if key else "any API key"
+        print(f"serving {facts}\n{address} takes {who}; stop with Ctrl-C", flush=True)
+        if not key and host not in app.LOOPBACK:
+            print(f"warning: {host} can be reached by others, and any key is accepted: set {KEY}", file=sys.stderr)
+        try:
+            http.serve(app.application(service, name, key, hosts), listening, limits)
+        except KeyboardInterrupt:
+            pass  # the server ends in good order and then raises its signal again
+        finally:
+            live.close()
+            counts = live.counts()
+            print(f"served {counts.finished:,} samples, {counts.tokens:,} tokens; {counts.cancelled:,} cancelled")
+
+
+def chosen(config: ConfigDict, flag: str | None) -> ConfigDict:
+    """Factory and arguments of the defence: the flag's, else the config's, else none."""
+    found = plain(config.get("defence", {"factory": "", "args": {}}))
+    if flag:
+        factory = flag if ":" in flag else f"{defences.__name__}:{flag}"
+        same = factory == found["factory"] or not found["factory"]
+        found = {"factory": factory, "args": found["args"] if same else {}}
+    return ConfigDict(found)
+
+
+def defended(student: Student, guards: Mesh, config: ConfigDict, named: ConfigDict) -> Defence:
+    """The defence, with its guard where it asks one.
+
+    Raises:
+      UserError: no such factory, arguments that it does not take, something that is no defence, or one that needs a
+        guard where the config has none.
+    """
+
+    def guard() -> Guard:
+        if "guard" not in config:
+            raise UserError(f"{named.factory} needs a guard, and the config has none: add config.guard")
+        return selection.guard(config.guard, guards)
+
+    made = defending.defence(named, student, guard)
+    if isinstance(made.intervention, BatchIntervention):
+        guard()  # the first request should not wait for its weights
+    return made
+
+
+def engine_shape(limits: ServeSettings, longest: int, defence: Defence) -> EngineShape:
+    """The sizes of the engine: slots of at most the model's positions, and room for what the defence is asked at."""
+    length = min(limits.max_length, longest)
+    shape = EngineShape(limits.slots, length, steps_per_call=limits.steps_per_call, lanes=limits.lanes)
+    return shape if defence.intervention is None else shape.serving(defence.intervention)
+
+
+def _live(student: Student, shape: EngineShape, seed: int, limits: ServeSettings) -> Live:
+    mesh = None if student.mesh.size == 1 else student.mesh
+    stop_ids = student.chat.stop_ids
+    engine = Engine(student.model, student.params, shape, stop_ids=stop_ids, seed=seed, mesh=mesh)
+    if limits.warm:
+        print(f"compiling for {partition.platform()} …", file=sys.stderr, flush=True)
+        warm(engine)
+    return Live(engine, limits.queue)
+
+
+def _meshes(config: ConfigDict) -> tuple[Mesh, Mesh]:
+    """The model's mesh and the guard's."""
+    if "devices" in config.get("guard", {}):
+        return safethink.meshes(config)
+    mesh = make_mesh(plain(config.mesh))
+    return mesh, mesh
+
+
+def _name(path: str) -> str:
+    """What clients call a model: a directory's last part, or a hub id as it is."""
+    if path == str(CHECKPOINT):
+        return "lab"
+    return pathlib.PurePath(path).name if pathlib.Path(path).is_dir() else path
+
+
+def _record(invocation: Invocation) -> None:
+    if invocation.options["workdir"]:
+        workdir = epath.Path(invocation.options["workdir"])
+        main_.make(workdir)
+        facts = main_.run_facts(invocation.config, invocation)
+        (workdir / "run.json").write_text(json.dumps(facts, indent=1, default=str))
+
+
+def _port(text: str | None) -> int:
+    if text is None:
+        return PORT
+    if not text.isdecimal():
+        raise UserError(f"--port={text}: a port is a number from 0 (any free one) to 65535")
+    return int(text[:6])
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main(sys.argv)
+    except KeyboardInterrupt:
+        print("stopped before anything was served", file=sys.stderr)
+        raise SystemExit(130) from None

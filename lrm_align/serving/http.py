@@ -1,0 +1,114 @@
+"""The socket, and the connections on it: one that doesn't finish its request in time is closed."""
+
+import asyncio
+import errno
+import os
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from lrm_align.errors import UserError
+from lrm_align.serving.settings import ServeSettings
+
+HEADER_BYTES = 16 * 1024
+KEEP_ALIVE = 15  # seconds between two requests on a connection
+GOODBYE = 5  # seconds that running requests get at the end
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, before anything slow.
+
+    Raises:
+      UserError: a port out of range or in use, a host that is not this machine's, or no right to the port.
+    """
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port={port}: a port is 0 (any free one) to 65535")
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--host={host}: {getattr(error, 'strerror', None) or error}") from None
+    found = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":  # a server that was stopped just now does not block its own port
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(socket.SOMAXCONN)
+    except OSError as error:
+        found.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} of {host} is in use by another program; stop it or choose another --port (0: any free)"
+            ) from None
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    return found
+
+
+def serve(app: ASGIApp, listening: socket.socket, settings: ServeSettings) -> None:
+    """Serves until a signal ends it; running requests get `GOODBYE` seconds."""
+    server(app, settings).run(sockets=[listening])
+
+
+def server(app: ASGIApp, settings: ServeSettings) -> uvicorn.Server:
+    """The server, for those who run it themselves."""
+
+    class Impatient(_Impatient):
+        seconds = settings.read_timeout
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=Impatient,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            access_log=False,  # prompts and answers are nobody's business, and addresses neither
+            log_level="error",
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=settings.connections,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GOODBYE,
+        )
+    )
+
+
+class _Impatient(H11Protocol):
+    """Closes a connection that has not sent a request's headers in time.
+
+    uvicorn itself waits for ever, and a few hundred silent clients would take all connections.
+    """
+
+    seconds: float
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if not self._between():
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+        elif self._patience is None:
+            self._patience = self.loop.call_later(self.seconds, self._lose_it)
+
+    def _between(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _lose_it(self) -> None:
+        self._patience = None
+        if self._between():
+            self.transport.close()

@@ -1,0 +1,133 @@
+"""Token ids to text as they come: whole characters only, thought and answer apart, up to a stop string."""
+
+from collections.abc import Iterable, Sequence
+
+from lrm_align.chat import THINK_CLOSE, THINK_OPEN, Chat
+
+THOUGHT, ANSWER = "reasoning_content", "content"  # as clients of reasoning models name them
+_BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character yet
+
+
+class TextStream:
+    """The text of a completion, piece by piece; all pieces together are `chat.completion_text` of all ids."""
+
+    def __init__(self, chat: Chat):
+        self._chat = chat
+        self._stops = set(chat.stop_ids)
+        self._marks = {chat.encoder.control.get(mark) for mark in (THINK_OPEN, THINK_CLOSE)}
+        self._run: list[int] = []  # since the last place where a character ended
+        self._shown = 0  # ids of the run whose text is out
+        self._ended = False
+
+    def feed(self, ids: Iterable[int]) -> str:
+        """The text that further ids bring; bytes of half a character wait for the other half."""
+        pieces = []
+        for id in ids:
+            if self._ended or id in self._stops:
+                self._ended = True
+                break
+            if id in self._marks:
+                pieces += [self.end(), self._chat.decode([id])]
+            else:
+                self._run.append(id)
+        return "".join(pieces) + self._fresh()
+
+    def end(self) -> str:
+        """What still waited."""
+        text = self._decode(self._run)[len(self._decode(self._run[: self._shown])) :]
+        self._run, self._shown = [], 0
+        return text
+
+    def _fresh(self) -> str:
+        text = self._decode(self._run)
+        if self._shown == len(self._run) or text.endswith(_BROKEN):
+            return ""
+        before = self._decode(self._run[: self._shown])
+        # The last shown ids stay as context: some decoders treat a text's first token in a way of its own.
+        self._run = self._run[self._shown :]
+        self._shown = len(self._run)
+        return text[len(before) :]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._chat.decode(ids, keep_control=False) if ids else ""
+
+
+class Parts:
+    """Cuts a growing text into (part, text) pieces: thought, then answer, each without space around it.
+
+    The thought ends at the first `</think>`. What may be the beginning of a mark or of a stop string waits until it is
+    clear.
+
+    Args:
+      opened: the prompt ends inside the thought.
+      stops: strings that end the answer; they are not part of it. The thought may hold them.
+
+    Attributes:
+      part: that the text is in; None before it is clear.
+      stopped: a stop string has come.
+    """
+
+    def __init__(self, opened: bool, stops: Sequence[str] = ()):
+        self._opened, self._stops = opened, tuple(stops)
+        self.part: str | None = None
+        self._pending = ""  # not looked through yet
+        self._space = ""  # space that is part of the text only if more follows
+        self._begun = False  # the part has text
+        self.stopped = False
+
+    def feed(self, text: str, last: bool = False) -> list[tuple[str, str]]:
+        """The pieces that are certain now; `last`: nothing more will come."""
+        self._pending += text
+        pieces: list[tuple[str, str]] = []
+        if self.part is None:
+            self._begin(last)
+        if self.part == THOUGHT:
+            at = self._pending.find(THINK_CLOSE)
+            cut = at if at >= 0 else len(self._pending) - (0 if last else _beginning(self._pending, [THINK_CLOSE]))
+            self._emit(pieces, self._pending[:cut])
+            self._pending = self._pending[cut:]
+            if at >= 0:
+                self._pending = self._pending.removeprefix(THINK_CLOSE)
+                self.part, self._space, self._begun = ANSWER, "", False
+        if self.part == ANSWER:
+            self._answer(pieces, last)
+        return [piece for piece in pieces if piece[1]]
+
+    def _begin(self, last: bool) -> None:
+        start = self._pending.lstrip()
+        if start.startswith(THINK_OPEN):
+            self.part, self._pending = THOUGHT, start.removeprefix(THINK_OPEN)
+        elif last or not THINK_OPEN.startswith(start):
+            self.part, self._pending = (THOUGHT if self._opened else ANSWER), start
+
+    def _answer(self, pieces: list[tuple[str, str]], last: bool) -> None:
+        if not self._begun:
+            self._pending = self._pending.lstrip()
+        found = [at for at in (self._pending.find(stop) for stop in self._stops) if at >= 0]
+        if self.stopped or found:
+            cut = 0 if self.stopped else min(found)
+            self.stopped = True
+        else:
+            cut = len(self._pending) - (0 if last else _beginning(self._pending, self._stops))
+        self._emit(pieces, self._pending[:cut])
+        self._pending = "" if self.stopped else self._pending[cut:]
+
+    def _emit(self, pieces: list[tuple[str, str]], text: str) -> None:
+        assert self.part is not None
+        text = self._space + text if self._begun else text.lstrip()
+        kept = text.rstrip()
+        self._space = text[len(kept) :]
+        self._begun = self._begun or bool(kept)
+        pieces.append((self.part, kept))
+
+
+def _beginning(text: str, strings: Sequence[str]) -> int:
+    """Length of the longest end of a text that one of the strings goes on from.
+
+    >>> _beginning("2 + 2</th", ["</think>"])
+    4
+    """
+    longest = max((len(string) for string in strings), default=1) - 1
+    return next(
+        (n for n in range(min(longest, len(text)), 0, -1) if any(string.startswith(text[-n:]) for string in strings)), 0
+    )

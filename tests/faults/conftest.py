@@ -1,0 +1,5 @@
+"""Places that jobs share."""
+
+from tests.rl.conftest import shared
+
+__all__ = ["shared"]
