@@ -44,7 +44,6 @@ def get_config(preset: str = "safe_think") -> ConfigDict:
         "factory": "lrm_align.lab:ThoughtGuard",
         "args": {},
         "sharded": False,
-        "threshold": 0.5,
         "devices": 0,  # the model's own mesh
     }
     config.defence = {"factory": f"lrm_align.defences:{preset}", "args": arguments}
@@ -58,5 +57,6 @@ def get_config(preset: str = "safe_think") -> ConfigDict:
         "args": {"harmful": 2, "benign": 256, "arithmetic": 128, "fact": 64},  # (lab) the harmful ones are left out
         "rounds": 5,  # (lab)
     }
+    del config.sample.steering, config.sample.teacher, config.sample.written_refusal
     del config.evaluate.before_args.steered, config.prompts, config.filter, config.train, config.lora, config.export
     return config.lock()

@@ -33,6 +33,10 @@ class Judge(Protocol):
         """A score for each response, in order."""
         ...
 
+    def close(self) -> None:
+        """Ends what it holds, if anything."""
+        ...
+
 
 class Rated:
     """A guard or a judge of refusals: it is shown a part of a response, and the problem without any wording.
@@ -69,6 +73,9 @@ class Rated:
                 hit = float(score.value >= self._threshold)
                 scores[number] = Score(hit, {**score.parts, "value": score.value})
         return scores
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 class Right:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 from etils import epath
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -36,13 +37,15 @@ LIMITS = (
 
 
 def write(export: epath.Path, config: Mapping[str, Any], source: epath.PathLike) -> list[epath.Path]:
-    """Writes the card into every directory of an export, without results; `complete` adds them.
+    """Writes the card into every directory of an export, without results; `complete` adds them. One host does.
 
     Args:
       export: of the stage; holds model/, and perhaps adapters/.
       config: of the run, plain; `model.path` is the base model.
       source: the directory of the model that was trained, the base model's or an earlier stage's.
     """
+    if jax.process_index():
+        return []
     base = str(config["model"]["path"])
     licence = _stated(epath.Path(source)) or licences.of_model(base)
     facts = {"config": dict(config), "base": base, "licence": licence}

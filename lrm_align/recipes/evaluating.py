@@ -4,6 +4,7 @@ A stage that was killed goes on where it was, prompt by prompt and verdict by ve
 judging judges the same answers again without sampling them.
 """
 
+import contextlib
 import functools
 import json
 import typing
@@ -104,7 +105,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
 
     def judged(name: str, one: Asked) -> Callable[..., Summary]:
         def run(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
-            with judging.closing(_judge(config, one.aim, guard)) as judge:
+            with contextlib.closing(_judge(config, one.aim, guard)) as judge:
                 verdicts = judging.run(directory, inputs[name], one.prompts, student.chat, judge, f"  {name}")
                 found = summarised(verdicts, METRICS[one.aim])
                 about = {"judge": f"{judge.name} {judge.version}", "part": judge.part}

@@ -190,8 +190,7 @@ def write_out(
     if config.lora.rank and config.export.adapters:
         facts = peft.AdapterConfig(config.lora.rank, config.lora.alpha, config.lora.dropout, base=student.path)
         peft.save_adapters(directory / "adapters", trained.trainable, facts)
-    if jax.process_index() == 0:
-        card.write(directory, plain(config), student.directory)
+    card.write(directory, plain(config), student.directory)
     return {"model": "model", "adapters": bool(config.lora.rank and config.export.adapters)}
 
 

@@ -1,8 +1,7 @@
 """The verdicts on sampled responses, written in pieces: a run that is killed loses the piece it was at."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
@@ -15,17 +14,6 @@ from lrm_align.traces import Trace, find_shards, read_shard
 
 PIECE = 256  # responses that are judged together
 MEANS = "means.json"  # the mean over the samples of each prompt, for averages over benchmarks
-
-
-@contextlib.contextmanager
-def closing(judge: Judge) -> Iterator[Judge]:
-    """While a judge is used; one that holds processes ends them."""
-    try:
-        yield judge
-    finally:
-        close = getattr(judge, "close", None)
-        if close is not None:
-            close()
 
 
 def run(

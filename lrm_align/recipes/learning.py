@@ -7,7 +7,6 @@ runs that must show that learning from rewards teaches something.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -49,8 +48,7 @@ def recipe(title: str, task: MakeTask, settings: Mapping[str, Any], config: Conf
     def weaken(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         assert weakening is not None
         hf.save(directory / "model", student.model, weakening(student.params), student.directory, config.export.dtype)
-        if jax.process_index() == 0:
-            card.write(directory, plain(config), student.directory)
+        card.write(directory, plain(config), student.directory)
         return {"model": "model"}
 
     def before(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:

@@ -45,8 +45,9 @@ def run(
     more: Mapping[str, Any],
     talk: Talk | None = None,
 ) -> Summary:
-    """Runs the evaluation that the config names on a model; every answer stays in `NAME.answers.jsonl`, and what the
-    evaluation said of each in `NAME.verdicts.jsonl`.
+    """Runs the evaluation that the config names on a model.
+
+    Every answer stays in `NAME.answers.jsonl`, and what the evaluation said of each in `NAME.verdicts.jsonl`.
 
     Args:
       directory: for traces and answers.

@@ -257,8 +257,7 @@ def export(directory: epath.Path, trained_in: epath.Path, student: Student, task
     if adapters:
         facts = peft.AdapterConfig(config.rl.lora.rank, config.rl.lora.alpha, 0.0, base=student.path)
         peft.save_adapters(directory / "adapters", trainable, facts)
-    if jax.process_index() == 0:
-        card.write(directory, plain(config), student.directory)
+    card.write(directory, plain(config), student.directory)
     return {"model": "model", "adapters": adapters}
 
 

@@ -162,6 +162,7 @@ class Engine:
         return dataclasses.replace(self.model, scan=False), _unstacked(self.params)
 
     def on_mesh(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a compiled program where the parameters lie."""
         if self.mesh is None:
             with self._lock:  # lanes share what is compiled; the work itself goes on after the call
                 return function(*arguments)

@@ -116,7 +116,7 @@ class Moment(NamedTuple):
 
 @runtime_checkable
 class Intervention(Protocol):
-    """What may act on a completion while it grows.
+    """What may act on a completion while it grows. Where an engine has lanes, several threads ask at a time.
 
     Attributes:
       ask_at: when to ask.

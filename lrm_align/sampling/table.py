@@ -173,7 +173,10 @@ class SlotTable:
             elif reason != programs.RUNNING:
                 asking.append(_Asking(slot, self._trigger(slot, reason), end))
         changed = self._look_back(passed)
-        self._ask([moment for moment in asking if moment.slot not in changed])
+        for moment in asking:
+            if self._taken(moment.slot).quiet:  # it said so at an earlier moment of this call
+                self._act(moment.slot, Continue())
+        self._ask([one for one in asking if one.slot not in changed and not self._taken(one.slot).quiet])
         for slot in np.flatnonzero(decoded.count_B).tolist():
             self._settle(slot)
         return int(decoded.count_B.sum())

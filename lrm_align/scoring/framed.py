@@ -4,32 +4,25 @@ import contextlib
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from etils import epath
 
 from lrm_align.chat import split_thinking
 from lrm_align.chat.encoder import SpanEncoder
+from lrm_align.chat.template import ChatTemplate
 from lrm_align.chat.tokenizer import load_tokenizer
 from lrm_align.errors import UserError
 from lrm_align.models import Model, hf, hf_files
 
+Guard = TypeVar("Guard")
+Messages = Sequence[Mapping[str, str]]
 _BRACKETS = re.compile(r"<(?=(?:BEGIN|END) [A-Z ]+>)")
 CUT = "\n…\n"
 ALL, ANSWER, THOUGHT = "all", "answer", "thought"
 PARTS = (ALL, ANSWER, THOUGHT)
-
-
-class Loaded(NamedTuple):
-    """A guard's model, and what records call it."""
-
-    model: Model
-    params: Any
-    tokenizer: Any
-    name: str
-    version: str
 
 
 def part_of(response: str, part: str, opened: bool = False) -> str | None:
@@ -149,10 +142,13 @@ def check(path_or_hub_id: str, kind: Kind) -> Any:
     return tokenizer
 
 
-def load(path_or_hub_id: str, kind: Kind, mesh: jax.sharding.Mesh | None, dtype: str | None) -> Loaded:
-    """A directory or hub id with its weights.
+def load(
+    make: Callable[..., Guard], path_or_hub_id: str, kind: Kind, mesh: jax.sharding.Mesh | None, dtype: str | None
+) -> Guard:
+    """The guard of a directory or hub id.
 
     Args:
+      make: (model, params, tokenizer, name, version, mesh) -> guard.
       path_or_hub_id: where.
       kind: what is expected there.
       mesh: shards the parameters.
@@ -166,7 +162,27 @@ def load(path_or_hub_id: str, kind: Kind, mesh: jax.sharding.Mesh | None, dtype:
     compute = {} if dtype is None else {"compute_dtype": dtype}
     model, params = hf.load(directory, mesh=mesh, dtype=dtype, **compute)
     name = str(path_or_hub_id).rstrip("/").rsplit("/", 1)[-1]
-    return Loaded(model, params, tokenizer, name, f"model:{_fingerprint(directory)},")
+    return make(model, params, tokenizer, name=name, version=f"model:{_fingerprint(directory)},", mesh=mesh)
+
+
+def difference(source: Any, known: Sequence[tuple[Messages, Sequence[tuple[str, bool]]]]) -> str:
+    """Where a directory's own chat template and the published frame part; "" where they agree or there is no template.
+
+    Args:
+      source: of the template.
+      known: conversations, each with the pieces of its frame.
+    """
+    if not isinstance(source, str):
+        return ""
+    template = ChatTemplate(source, "chat template of the guard")
+    for messages, pieces in known:
+        theirs = template.render({"messages": messages, "add_generation_prompt": True})
+        ours = "".join(text for text, _ in pieces)
+        if theirs != ours:
+            start = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
+            shown = [repr(text[start : start + 40]) for text in (theirs, ours)]
+            return f"its chat template writes {shown[0]} where {shown[1]} is known"
+    return ""
 
 
 def _fingerprint(directory: epath.Path) -> str:

@@ -4,6 +4,7 @@ Format: the chat template of meta-llama/Llama-Guard-3-8B (without the space that
 model card, "the probability for the first token … as the unsafe class probability".
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -204,7 +205,4 @@ def load(
     Raises:
       UserError: no such model, or not a Llama Guard.
     """
-    found = framed.load(path_or_hub_id, KIND, mesh, dtype)
-    return LlamaGuard(
-        found.model, found.params, found.tokenizer, name=found.name, version=found.version, mesh=mesh, **options
-    )
+    return framed.load(functools.partial(LlamaGuard, **options), path_or_hub_id, KIND, mesh, dtype)

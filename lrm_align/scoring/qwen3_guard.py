@@ -5,6 +5,7 @@ whole prompt. The guard answers in lines, `Safety: …`, `Categories: …` and, 
 forced here and their probabilities read.
 """
 
+import functools
 import hashlib
 import re
 import warnings
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 
 from lrm_align.chat.encoder import SpanEncoder
-from lrm_align.chat.template import ChatTemplate
 from lrm_align.chat.tokenizer import check_vocabulary
 from lrm_align.errors import UserError
 from lrm_align.models import Model
@@ -329,30 +329,12 @@ def load(
     Raises:
       UserError: no such model, or not a Qwen3Guard-Gen.
     """
-    found = framed.load(path_or_hub_id, KIND, mesh, dtype)
-    guard = Qwen3Guard(
-        found.model, found.params, found.tokenizer, name=found.name, version=found.version, mesh=mesh, **options
-    )
-    if difference := _difference(found.tokenizer.chat_template):
+    guard = framed.load(functools.partial(Qwen3Guard, **options), path_or_hub_id, KIND, mesh, dtype)
+    spoken = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    known = [(spoken[:1], frame("question")), (spoken, frame("question", "answer"))]
+    if difference := framed.difference(guard.encoder.tokenizer.chat_template, known):
         warnings.warn(f"guard {path_or_hub_id}: {difference}; the published wording is used", stacklevel=2)
     return guard
-
-
-def _difference(source: Any) -> str:
-    """Where the directory's own chat template and `frame` part, or "" where they agree or there is none."""
-    if not isinstance(source, str):
-        return ""
-    spoken = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-    template = ChatTemplate(source, "chat template of the guard")
-    for messages, expected in ((spoken[:1], frame("question")), (spoken, frame("question", "answer"))):
-        theirs = template.render({"messages": messages, "add_generation_prompt": True})
-        ours = "".join(text for text, _ in expected)
-        if theirs != ours:
-            start = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
-            return (
-                f"its chat template writes {theirs[start : start + 40]!r} where {ours[start : start + 40]!r} is known"
-            )
-    return ""
 
 
 def _content(pair: tuple[str, str | None]) -> str:

@@ -209,6 +209,15 @@ def test_asked_no_more():
         assert len(completion.state.get("seen", [])) <= 1
 
 
+def test_asked_no_more_at_a_later_moment_of_the_same_look():
+    moments = StepBoundary(BOUNDARY, wait=False), TokenCount(5)
+    answer = _scripted(lambda trace, state: Continue(again=False), *moments)
+    plain = run(engine(), requests(6, 4))
+    for key, completion in run(engine(), requests(6, 4, intervention=answer)).items():
+        assert_bitwise(completion, plain[key])
+        assert len(completion.state.get("seen", [])) <= 1
+
+
 @pytest.mark.parametrize("wait", [True, False])
 def test_slots_that_ask_at_a_time_are_asked_together(wait):
     sizes = []
