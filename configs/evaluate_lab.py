@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     }
     config.mesh = {"data": 1, "fsdp": 1, "tensor": 1}
     config.sets = {
-        "attack": one_set(factory=PROMPTS, args={"name": "attack", "count": 200}, aim="harmful"),  # (lab)
+        "plain": one_set(factory=PROMPTS, args={"name": "attack", "count": 200}, aim="harmful"),  # (lab)
         "wrapped": one_set(factory=PROMPTS, args={"name": "wrapped", "count": 252}, aim="harmful"),  # (lab)
         "lookalike": one_set(factory=PROMPTS, args={"name": "lookalike", "count": 200}, aim="benign"),  # (lab)
         "arithmetic": one_set(

@@ -44,6 +44,7 @@ def get_config(preset: str = "safe_think") -> ConfigDict:
         "factory": "lrm_align.lab:ThoughtGuard",
         "args": {},
         "sharded": False,
+        "threshold": 0.5,  # of the evaluation; the defence has its own
         "devices": 0,  # the model's own mesh
     }
     config.defence = {"factory": f"lrm_align.defences:{preset}", "args": arguments}

@@ -39,7 +39,7 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         },
         "rounds": 3,  # ours
     }
-    del config.sample.steering, config.sample.teacher, config.sample.written_refusal, config.guard.threshold
+    del config.sample.steering, config.sample.teacher, config.sample.written_refusal
     del config.prompts, config.filter, config.train, config.lora, config.export
     return config.lock()
 

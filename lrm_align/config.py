@@ -23,53 +23,82 @@ class Invocation(NamedTuple):
       config: the resolved config, locked.
       name: the config file's stem, with the preset where one was given.
       options: the command's other flags by name.
-      arguments: what is left.
     """
 
     config: ConfigDict
     name: str
     options: Mapping[str, Any]
-    arguments: tuple[str, ...]
 
 
-def parse(
-    argv: Sequence[str], usage: str, extra: Mapping[str, str] = {}, switches: Mapping[str, str] = {}
-) -> Invocation:
-    """Parses `--config=FILE[:PRESET] [--config.key=value …] [--workdir=DIR] [--dry_run]`.
+class Usage(NamedTuple):
+    """What a command that runs a config says of itself.
+
+    Attributes:
+      command: how it is called, up to its flags.
+      about: what it does, one or two lines.
+      flags: what each does, by how it is written: "--port=N" takes a text, "--dry_run" takes none.
+      examples: whole command lines.
+    """
+
+    command: str
+    about: str
+    flags: Mapping[str, str]
+    examples: Sequence[str]
+
+    def names(self) -> dict[str, bool]:
+        """Each flag's name, and whether it takes a text."""
+        return {flag.removeprefix("--").partition("=")[0]: "=" in flag for flag in self.flags}
+
+    def text(self) -> str:
+        """The help."""
+        flags_ = {
+            "--config=FILE.py[:PRESET]": "the config, and a preset of it",
+            "--config.KEY=VALUE": "another value for a key of it: --config.train.epochs=1",
+            **self.flags,
+        }
+        width = max(map(len, flags_)) + 2
+        lines = [f"usage: {self.command} --config=FILE.py[:PRESET] [--config.KEY=VALUE …] [FLAGS]", "", self.about, ""]
+        lines += ["flags:", *(f"  {flag:{width}}{help_}" for flag, help_ in flags_.items()), ""]
+        return "\n".join([*lines, "examples:", *(f"  {example}" for example in self.examples)])
+
+
+WORKDIR = {"--workdir=DIR": "where the run leaves its files; runs/NAME-PRESET if left out"}
+DRY_RUN = {"--dry_run": "print the resolved config and what would be done, and stop"}
+
+
+def parse(argv: Sequence[str], usage: Usage) -> Invocation:
+    """Parses `--config=FILE[:PRESET] [--config.key=value …]` and the command's own flags.
 
     Args:
       argv: the command line, program name first.
-      usage: what the command does, one line.
-      extra: further string flags, name to help.
-      switches: further flags without a value, name to help.
+      usage: of the command.
 
     Raises:
-      UserError: no or a missing config file, an unknown preset, key or flag, a value of the wrong type.
+      UserError: no or a missing config file, an unknown preset, key or flag, a value of the wrong type, a word that is
+        no flag.
       SystemExit: status 0, after printing the help for --help.
     """
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "where the run leaves its files", flag_values=values)
-    flags.DEFINE_boolean("dry_run", False, "print what would be done and stop", flag_values=values)
-    for name, text in extra.items():
-        flags.DEFINE_string(name, None, text, flag_values=values)
-    for name, text in switches.items():
-        flags.DEFINE_boolean(name, False, text, flag_values=values)
     if {"--help", "-h", "-help"} & set(argv[1:]):
-        print(f"{usage}\n\n  --config: FILE.py[:PRESET]; --config.key=value overrides a value of it")
-        for name in ("workdir", "dry_run", *extra, *switches):
-            print(f"  --{name}: {values[name].help}")
+        print(usage.text())
         raise SystemExit(0)
+    values = flags.FlagValues()
+    for name, takes_text in usage.names().items():
+        if takes_text:
+            flags.DEFINE_string(name, None, "", flag_values=values)
+        else:
+            flags.DEFINE_boolean(name, False, "", flag_values=values)
     target, rest = _take_config(argv)
     config = load(target)
     _check_overrides(config, rest)
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=list(rest))
-        arguments = values(list(rest))
+        words = values(list(rest))[1:]
     except flags.Error as error:
         raise UserError(error) from None
-    options = {name: values[name].value for name in ("workdir", "dry_run", *extra, *switches)}
-    resolved = values["config"].value
-    return Invocation(resolved, pathlib.Path(target).name.replace(".py", ""), options, tuple(arguments[1:]))
+    if words:
+        raise UserError(f"unexpected argument {words[0]!r}; see {usage.command} --help")
+    options = {name: values[name].value for name in usage.names()}
+    return Invocation(values["config"].value, pathlib.Path(target).name.replace(".py", ""), options)
 
 
 def load(target: str) -> ConfigDict:

@@ -19,27 +19,27 @@ from ml_collections import ConfigDict
 
 from lrm_align import main as main_
 from lrm_align import report as reports
-from lrm_align.config import Invocation, parse, resolve
+from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, resolve
 from lrm_align.errors import UserError, command
 from lrm_align.recipes import stage as stages
 from lrm_align.rl.locks import alone
 
-USAGE = """python -m lrm_align.evaluate --config=configs/evaluate.py [--sets=NAME,…] [--workdir=DIR] [--dry_run]
-
-Measures a model directory or hub id on benchmarks, and keeps every prompt, response and verdict.
-
-examples:
-  python -m lrm_align.evaluate --config=configs/evaluate_lab.py
-  python -m lrm_align.evaluate --config=configs/evaluate.py --config.model.path=MY_MODEL --sets=strongreject,gsm8k \\
-      --config.sets.strongreject.path=strongreject.csv --config.sets.gsm8k.limit=100"""
+USAGE = Usage(
+    "python -m lrm_align.evaluate",
+    "Measures a model directory or hub id on benchmarks, and keeps every prompt, response and verdict.",
+    {**WORKDIR, "--sets=NAME,…": "only these of config.sets and config.perplexity.sets", **DRY_RUN},
+    (
+        "python -m lrm_align.evaluate --config=configs/evaluate_lab.py",
+        "python -m lrm_align.evaluate --config=configs/evaluate.py --config.model.path=MY_MODEL \\",
+        "    --sets=strongreject,gsm8k --config.sets.strongreject.path=strongreject.csv --config.sets.gsm8k.limit=100",
+    ),
+)
 
 
 @command
 def main(argv: Sequence[str]) -> None:
     """Evaluates, and says where everything lies."""
-    invocation = parse(argv, USAGE, {"sets": "only these of config.sets and config.perplexity.sets: xstest,gsm8k"})
-    if invocation.arguments:
-        raise UserError(f"unexpected argument {invocation.arguments[0]!r}; see --help")
+    invocation = parse(argv, USAGE)
     if not {"sets", "perplexity"} <= set(invocation.config.keys()):
         raise UserError(
             f"{invocation.name} is no evaluation: its config has no sets; add --config=configs/evaluate.py and "

@@ -21,21 +21,32 @@ from ml_collections import ConfigDict
 
 import lrm_align
 from lrm_align import report as reports
-from lrm_align.config import Invocation, parse, plain, resolve
+from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, plain, resolve
 from lrm_align.errors import UserError, command
 from lrm_align.recipes import stage as stages_
 from lrm_align.recipes.recipe import Recipe
 from lrm_align.rl.locks import alone
 
-USAGE = "python -m lrm_align.main --config=configs/quickstart.py [--stages=sample,train] [--workdir=DIR] [--dry_run]"
+USAGE = Usage(
+    "python -m lrm_align.main",
+    "Runs a method from its prompts to its report. Given again, the same command goes on where it was.",
+    {
+        **WORKDIR,
+        "--stages=NAME,…": "only these stages, with what they depend on; --dry_run lists them",
+        **DRY_RUN,
+    },
+    (
+        "python -m lrm_align.main --config=configs/quickstart.py",
+        "python -m lrm_align.main --config=configs/quickstart.py:full --config.seeds=3",
+        "python -m lrm_align.main --config=configs/thinksafe_tpu.py:qwen3_8b --workdir=gs://BUCKET/run --stages=sample",
+    ),
+)
 
 
 @command
 def main(argv: Sequence[str]) -> None:
     """Runs the recipe of a config."""
-    invocation = parse(argv, USAGE, {"stages": "only these stages, with what they depend on: sample,train"})
-    if invocation.arguments:
-        raise UserError(f"unexpected argument {invocation.arguments[0]!r}; usage: {USAGE}")
+    invocation = parse(argv, USAGE)
     config = invocation.config
     workdir = epath.Path(invocation.options["workdir"] or default_workdir(invocation.name))
     names = invocation.options["stages"].split(",") if invocation.options["stages"] else None

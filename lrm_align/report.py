@@ -8,13 +8,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import rich.box
 import rich.console
 import rich.table
 from etils import epath
 
+from lrm_align.arguments import Parser
 from lrm_align.errors import UserError, command
 from lrm_align.pages import book as books
 from lrm_align.pages import card, charts, comparison, drawing, page, rates, shelves
@@ -26,11 +26,6 @@ from lrm_align.traces.show import escaped
 __all__ = ["Report", "combine", "main", "parts", "render", "rows", "show", "write"]
 
 PAGE, PLOTS = "report.html", "plots"
-EXAMPLES = """examples:
-  python -m lrm_align.report runs/quickstart
-  python -m lrm_align.report runs/thinksafe runs/rapo --output=side_by_side
-  python -m lrm_align.report gs://BUCKET/run --traces=1000 --output=here
-"""
 
 
 def show(report: Report, console: rich.console.Console | None = None) -> None:
@@ -96,19 +91,15 @@ def _drawn(directory: epath.Path, figure: drawing.Figure) -> str:
     return drawing.element(figure, files["svg"])
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; usage: python -m lrm_align.report WORKDIR… [--output=DIR] [--traces=N]")
-
-
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python -m lrm_align.report",
-        description="Writes the page of a run again, or one page of several runs side by side.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "python -m lrm_align.report",
+        "Writes the page of a run again, finished or not, or one page of several runs side by side.",
+        "python -m lrm_align.report runs/quickstart",
+        "python -m lrm_align.report runs/thinksafe runs/rapo --output=side_by_side",
+        "python -m lrm_align.report gs://BUCKET/run --traces=1000 --output=here",
     )
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="of python -m lrm_align.main")
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="of lrm_align.main or lrm_align.evaluate")
     parser.add_argument(
         "--output", metavar="DIR", help="for the page and its plots; the workdir, or ./side_by_side for several"
     )

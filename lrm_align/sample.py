@@ -15,23 +15,32 @@ from collections.abc import Sequence
 from etils import epath
 
 from lrm_align import main as main_
-from lrm_align.config import Invocation, parse, resolve
+from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, resolve
 from lrm_align.errors import UserError, command
 from lrm_align.recipes import following
 from lrm_align.recipes import stage as stages
 
-USAGE = (
-    "python -m lrm_align.sample --config=configs/quickstart.py [--workdir=DIR] [--dry_run] [--follow] [--sampler=i/n]"
+USAGE = Usage(
+    "python -m lrm_align.sample",
+    "The sampler alone: fills the sample stage of a method, or follows a run that trains at the same time.",
+    {
+        **WORKDIR,
+        "--follow": "sample for the run on this workdir (rl.mode = 'separate') until it needs no more",
+        "--sampler=I/N": "with --follow: which of how many samplers this is",
+        **DRY_RUN,
+    },
+    (
+        "python -m lrm_align.sample --config=configs/quickstart.py",
+        "python -m lrm_align.sample --config=configs/rapo_tpu.py:qwen3_8b --config.rl.mode=separate \\",
+        "    --config.rl.sampler_count=2 --workdir=gs://BUCKET/run --follow --sampler=0/2",
+    ),
 )
 
 
 @command
 def main(argv: Sequence[str]) -> None:
     """Samples, and says where the traces lie."""
-    extra = {"sampler": "with --follow: which of how many samplers this is: 0/2"}
-    invocation = parse(argv, USAGE, extra, {"follow": "sample the policies of a run that trains at the same time"})
-    if invocation.arguments:
-        raise UserError(f"unexpected argument {invocation.arguments[0]!r}; usage: {USAGE}")
+    invocation = parse(argv, USAGE)
     workdir = epath.Path(invocation.options["workdir"] or main_.default_workdir(invocation.name))
     if invocation.options["follow"]:
         _follow(invocation, workdir)

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from lrm_align import defences
 from lrm_align import main as main_
-from lrm_align.config import Invocation, parse, plain, resolve
+from lrm_align.config import DRY_RUN, Invocation, Usage, parse, plain, resolve
 from lrm_align.defences import Defence
 from lrm_align.errors import UserError, command
 from lrm_align.lab import CHECKPOINT
@@ -40,23 +40,28 @@ from lrm_align.training import make_mesh
 
 KEY = "LRM_ALIGN_API_KEY"
 PORT, HOST = 8765, "127.0.0.1"
-USAGE = (
-    "python -m lrm_align.serve --config=configs/quickstart.py [--config.model.path=DIR] [--defence=safe_think] "
-    "[--port=8765] [--host=127.0.0.1] [--dry_run]"
+USAGE = Usage(
+    "python -m lrm_align.serve",
+    f"Offers a model behind an OpenAI-compatible chat endpoint. Clients send the key in {KEY}, if it is set.",
+    {
+        "--defence=NAME": "of lrm_align.defences, or an import path package.module:name; config.defence if left out",
+        "--port=N": f"{PORT} if left out; 0: any free one",
+        "--host=ADDRESS": f"{HOST} (this machine alone) if left out",
+        "--workdir=DIR": "for run.json; none is written if left out",
+        **DRY_RUN,
+    },
+    (
+        "python -m lrm_align.serve --config=configs/quickstart.py --defence=safe_think",
+        "python -m lrm_align.serve --config=configs/quickstart.py --config.model.path=MY_MODEL \\",
+        "    --config.serve.max_length=8192 --host=0.0.0.0 --port=80",
+    ),
 )
-FLAGS = {
-    "port": f"TCP port, {PORT} if left out; 0: any free one",
-    "host": f"address to listen on, {HOST} (this machine alone) if left out",
-    "defence": "a name in lrm_align.defences, or an import path package.module:name; config.defence if left out",
-}
 
 
 @command
 def main(argv: Sequence[str]) -> None:
     """Serves until it is stopped."""
-    invocation = parse(argv, USAGE, FLAGS)
-    if invocation.arguments:
-        raise UserError(f"unexpected argument {invocation.arguments[0]!r}; usage: {USAGE}")
+    invocation = parse(argv, USAGE)
     config, options = invocation.config, invocation.options
     limits = settings(plain(config.get("serve", {})))
     named = chosen(config, options["defence"])

@@ -22,7 +22,8 @@ def file(tmp_path):
 
 
 def parsed(*arguments):
-    return configs.parse(["command", *arguments], "usage", {"stages": "which"})
+    flags = {"--workdir=DIR": "where", "--stages=NAME,…": "which", "--dry_run": "only look"}
+    return configs.parse(["command", *arguments], configs.Usage("command", "Does it.", flags, ("command --dry_run",)))
 
 
 def test_overrides_and_preset(file):
@@ -45,6 +46,7 @@ def test_config_after_override_and_as_two_words(file):
         (("--config={file}", "--config.train.rate=fast"), "could not convert string to float"),
         (("--config={file}", "--config.train=3"), "not a dict"),
         (("--config={file}", "--wrkdir=/w"), "Did you mean: workdir"),
+        (("--config={file}", "more"), "unexpected argument 'more'; see command --help"),
     ],
 )
 def test_mistakes(file, arguments, says):

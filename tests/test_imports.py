@@ -25,7 +25,7 @@ RANK = {
     "chat": 2,
     "models": 1,
 }
-LEAVES = {"errors", "batch", "provenance", "config"}
+LEAVES = {"errors", "batch", "provenance", "config", "progress", "arguments"}
 # Within a rank: a guard reads chats, and that is all.
 SIDEWAYS = {("scoring", "chat")}
 PURE = {"objectives", "advantages", "rewards"}

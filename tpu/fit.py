@@ -35,7 +35,7 @@ from jax.experimental import topologies
 from ml_collections import ConfigDict
 
 from lrm_align.batch import Batch
-from lrm_align.config import parse, plain
+from lrm_align.config import Usage, parse, plain
 from lrm_align.errors import UserError, command
 from lrm_align.models import Model, ModelConfig, hf_files
 from lrm_align.recipes import finetune
@@ -46,7 +46,6 @@ from lrm_align.training.scores import needs_reference
 from lrm_align.training.state import init_state
 from lrm_align.training.tuning import full
 
-USAGE = "python tpu/fit.py --config=configs/thinksafe_tpu.py:qwen3_8b --topology=v6e:4x4 [--json]"
 GIB = 2.0**30
 EFFORTS = {"little": "O1", "full": "UNKNOWN"}  # XLA's levels of optimisation; unknown is what a run asks for
 CLOSE = 0.8  # of a chip's memory: nearer to its end only the program of full effort decides
@@ -76,6 +75,18 @@ CHIPS = {
     "v6e": Chip(31.25, 2, "v6e:4x4"),
     "tpu7x": Chip(94.75, 3, "tpu7x:2x2x1"),  # a chip is two devices
 }
+TOPOLOGIES = f"one of {', '.join(chip.example for chip in CHIPS.values())}, …"
+USAGE = Usage(
+    "python tpu/fit.py",
+    "Compiles the real training step for a TPU on a CPU host, and says whether it fits; exit status 1 if not.",
+    {
+        "--topology=CHIP:SHAPE": TOPOLOGIES,
+        "--effort=NAME": f"of the compiler: {' or '.join(EFFORTS)}; little if left out",
+        "--objective=MODULE:NAME": "another loss than the config's",
+        "--json": "print the result as one line of JSON",
+    },
+    ("python tpu/fit.py --config=configs/thinksafe_tpu.py:qwen3_8b --topology=v6e:4x4",),
+)
 
 
 class Fit(NamedTuple):
@@ -279,21 +290,17 @@ def _memory(analysis: Any) -> tuple[dict[str, float], float]:
 @command
 def main(argv: Sequence[str]) -> int:
     """Prints the verdict; returns the exit status."""
-    as_json = "--json" in argv
-    argv = [argument for argument in argv if argument != "--json"]
-    topologies = f"one of {', '.join(chip.example for chip in CHIPS.values())}, …"
-    options = {"topology": topologies, "effort": " or ".join(EFFORTS), "objective": "import path of another loss"}
-    invocation = parse(argv, USAGE, options)
+    invocation = parse(argv, USAGE)
     topology, effort = invocation.options["topology"], invocation.options["effort"] or "little"
     if effort not in EFFORTS:
         raise UserError(f"--effort is {effort!r}; it is {' or '.join(EFFORTS)}")
-    if not topology or invocation.arguments:
-        raise UserError(f"a topology and nothing else is needed; usage: {USAGE}")
+    if not topology:
+        raise UserError(f"--topology is missing: {TOPOLOGIES}")
     config = ConfigDict(invocation.config)
     if invocation.options["objective"]:
         config.train.objective, config.train.objective_args = invocation.options["objective"], ConfigDict()
     result = fit(config, topology, effort)
-    if as_json:
+    if invocation.options["json"]:
         print(json.dumps({"config": invocation.name, "topology": topology} | result._asdict()))
     else:
         print(report(result, f"{invocation.name} on {topology}"))

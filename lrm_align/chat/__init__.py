@@ -1,5 +1,10 @@
 """Messages to ids and back, prompts from files, and the removal of prompts that an evaluation will ask."""
 
+import os
+
+# transformers advises, when it is imported, to install PyTorch: nothing here uses it.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 from lrm_align.chat.chat import ROLES, Chat, check_length
 from lrm_align.chat.decontaminate import decontaminate, normalise
 from lrm_align.chat.prompts import Prompt, load, load_all, load_sources

@@ -141,7 +141,7 @@ def _evaluation(found: Mapping[str, Any]) -> str:
 
 
 def _rate_table(report: rates.Report) -> str:
-    note = "mean ± standard deviation over seeds" if "seeds" in report else "95 % Wilson interval in brackets"
+    note = "mean ± standard deviation over seeds" if "seeds" in report else "95 % interval in brackets"
     body = [(row[0].replace("_", " "), *row[1:]) for row in rates.rows(report)]
     return _table(note, ("", *(name.replace("_", " ") for name in rates.parts(report)), "n"), body)
 
@@ -153,7 +153,7 @@ def _side_by_side(runs: Sequence[Run]) -> str:
     costs = [s.part.get("tokens_per_answer") for s in found]
     if any(cost is not None for cost in costs):
         body.append(("tokens an answer", *("-" if cost is None else f"{cost:.1f}" for cost in costs)))
-    note = "95 % Wilson interval in brackets, or ± deviation over seeds"
+    note = "95 % interval in brackets, or ± deviation over seeds"
     facts = [f"<p>{safe.text(run.name)}: {safe.text(fact)}</p>" for run in runs for fact in rates.facts(run.report)]
     return _table(note, ("", *(s.name for s in found)), body) + "".join(facts)
 

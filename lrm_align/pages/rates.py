@@ -13,8 +13,9 @@ Report = dict[str, Any]
 _RATES = ("_rate", "accuracy", "_rate_risky", "_rate_general")
 _CORRELATION = "_correlation"
 _SHOWN = (*_RATES, _CORRELATION)
-# Of a report; "offered" (with a tool, untrained) and "after_sft" belong to methods that have them.
-PARTS = ("before", "offered", "after_sft", "after")
+# Of a report; "offered" (with a tool, untrained) and "after_sft" belong to methods that have them, "measured" to an
+# evaluation of one model.
+PARTS = ("before", "offered", "after_sft", "after", "measured")
 # Rates of the untrained model alone, and what the page calls them.
 ALONE = {
     "steered_attack_success_rate": "attack success when steered",

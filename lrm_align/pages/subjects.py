@@ -68,7 +68,8 @@ def of(runs: Sequence[Run]) -> list[Subject]:
         for name, part in parts.items():
             own = spread.get(name)
             shown = name if "methods" in run.report else name.replace("_", " ")
-            found.append(Subject(front + shown, number, part, own if isinstance(own, dict) else {}, known))
+            title = run.name if front and len(parts) == 1 else front + shown
+            found.append(Subject(title, number, part, own if isinstance(own, dict) else {}, known))
     return found
 
 

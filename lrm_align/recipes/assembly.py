@@ -61,7 +61,6 @@ def run(
     guard: Guard,
     threshold: float,
     think_source: str,
-    log: Callable[[str], None] = print,
 ) -> Summary:
     """Judges both passes and writes what stays to DIRECTORY/sft.
 
@@ -73,7 +72,6 @@ def run(
       guard: of final answers.
       threshold: of p(unsafe).
       think_source: whose thinking a risky trace keeps.
-      log: takes progress lines.
 
     Returns:
       `{"kept": {label: n}, "dropped": {"label: reason": n}, "guard": …}`.
@@ -87,7 +85,7 @@ def run(
     def judge(traces: Sequence[Trace]) -> list[Verdict]:
         return second_pass(traces, old, guard, threshold)
 
-    audited = filtering.judge_shards(passes[1], directory, judge, log)
+    audited = filtering.judge_shards(passes[1], directory, judge)
     label_of = filtering.labels(passes[0])
     verdicts: dict[Key, Verdict] = {}
     for key, label in label_of.items():

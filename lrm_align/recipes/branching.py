@@ -153,7 +153,6 @@ def run(
     consulting: Consulting,
     guard: Guard,
     config: ConfigDict,
-    log: Callable[[str], None] = print,
 ) -> Summary:
     """Judges and balances the branches, and writes what stays to DIRECTORY/sft under the plain offer.
 
@@ -169,7 +168,7 @@ def run(
     def decide(traces: Sequence[Trace]) -> list[Verdict]:
         return judge(traces, consulting, samples, guard, config.guard.threshold)
 
-    verdicts = filtering.judge_shards(shards, directory, decide, log)
+    verdicts = filtering.judge_shards(shards, directory, decide)
     if config.branches.balance != "none":
         by_class, share = config.branches.balance == "class", config.branches.direct_share
         verdicts = balanced(verdicts, samples, lambda key: classes[key] if by_class else "all", config.seed, share)

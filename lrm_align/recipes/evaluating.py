@@ -237,7 +237,7 @@ def _report(
             counts[f"{one['set']}_{one['metric']}"] = one["judged_prompts"]
     surprises = {n.removeprefix("perplexity-"): s for n, s in summaries.items() if n.startswith("perplexity-")}
     evaluation = {"results": results, "averages": found, "perplexity": surprises}
-    return {"after": {**rates, "counts": counts}, "evaluation": evaluation}
+    return {"measured": {**rates, "counts": counts}, "evaluation": evaluation}
 
 
 def _means(directory: epath.Path) -> list[float]:

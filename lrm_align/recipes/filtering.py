@@ -10,6 +10,7 @@ from etils import epath
 
 from lrm_align.chat import Chat
 from lrm_align.errors import UserError
+from lrm_align.progress import Progress
 from lrm_align.scoring import Guard
 from lrm_align.traces import Shard, ShardWriter, Trace, read_shard
 
@@ -87,21 +88,22 @@ def judge_shards(
     shards: Sequence[Shard],
     directory: epath.Path,
     judge_traces: Callable[[Sequence[Trace]], list[Verdict]],
-    log: Callable[[str], None] = print,
 ) -> dict[Key, Verdict]:
     """Verdicts of all traces, written shard by shard, so that a run that is killed goes on where it was."""
+    files = [directory / f"{shard.manifest.name}.verdicts.jsonl" for shard in shards]
+    kept = [_read(file, shard) for file, shard in zip(files, shards)]
+    done = sum(len(found) for found in kept if found is not None)
     verdicts: dict[Key, Verdict] = {}
-    for number, shard in enumerate(shards, 1):
-        file = directory / f"{shard.manifest.name}.verdicts.jsonl"
-        found = _read(file, shard)
-        if found is None:
-            traces = list(read_shard(shard))
-            judged = judge_traces(traces)
-            found = {trace.key: verdict for trace, verdict in zip(traces, judged, strict=True)}
-            lines = [json.dumps([*key, *verdict]) for key, verdict in found.items()]
-            file.write_text("".join(line + "\n" for line in lines))
-            log(f"  judged {number} of {len(shards)} shards")
-        verdicts |= found
+    with Progress("  judging", sum(shard.manifest.count for shard in shards), done) as progress:
+        for shard, file, found in zip(shards, files, kept):
+            if found is None:
+                traces = list(read_shard(shard))
+                judged = judge_traces(traces)
+                found = {trace.key: verdict for trace, verdict in zip(traces, judged, strict=True)}
+                lines = [json.dumps([*key, *verdict]) for key, verdict in found.items()]
+                file.write_text("".join(line + "\n" for line in lines))
+                progress.add(len(traces))
+            verdicts |= found
     return verdicts
 
 

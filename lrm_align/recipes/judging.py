@@ -10,6 +10,7 @@ from lrm_align.chat import Chat, Prompt
 from lrm_align.errors import UserError
 from lrm_align.evals.judging import Judge
 from lrm_align.evals.summary import Verdict, by_prompt
+from lrm_align.progress import Progress
 from lrm_align.traces import Trace, find_shards, read_shard
 
 PIECE = 256  # responses that are judged together
@@ -40,16 +41,18 @@ def run(
     if missing := order.keys() - {key[0] for key in keys}:
         raise UserError(f"{sampled}: no response to prompt {min(missing)!r} and {len(missing) - 1} more")
     verdicts: list[Verdict] = []
-    for number, start in enumerate(range(0, len(keys), PIECE)):
-        piece = keys[start : start + PIECE]
-        file = directory / f"verdicts-{number:05d}.jsonl"
-        found = _read(file, piece)
-        if found is None:
-            asked = [prompts[order[key[0]]] for key in piece]
-            found = _judged(asked, [traces[key] for key in piece], chat, judge)
-            file.write_text("".join(json.dumps(verdict._asdict()) + "\n" for verdict in found))
-            print(f"{title}: {start + len(piece):,} of {len(keys):,} judged")
-        verdicts += found
+    pieces = [keys[start : start + PIECE] for start in range(0, len(keys), PIECE)]
+    files = [directory / f"verdicts-{number:05d}.jsonl" for number in range(len(pieces))]
+    kept = [_read(file, piece) for file, piece in zip(files, pieces)]
+    done = sum(len(found) for found in kept if found is not None)
+    with Progress(f"{title}, judging", len(keys), done, "responses") as progress:
+        for piece, file, found in zip(pieces, files, kept):
+            if found is None:
+                asked = [prompts[order[key[0]]] for key in piece]
+                found = _judged(asked, [traces[key] for key in piece], chat, judge)
+                file.write_text("".join(json.dumps(verdict._asdict()) + "\n" for verdict in found))
+                progress.add(len(piece))
+            verdicts += found
     means = [sum(values) / len(values) for values in by_prompt(verdicts).values()]
     (directory / MEANS).write_text(json.dumps(means))
     return verdicts

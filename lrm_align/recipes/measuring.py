@@ -74,7 +74,9 @@ def run(
         rows = [{"id": prompt.id, "verdict": verdict} for prompt, verdict in zip(prompts, verdicts, strict=True)]
         (directory / f"{name}.verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    subject = Subject(answer, lambda: selection.guard(config.guard, student.mesh), config.seed, judged)
+    subject = Subject(
+        answer, lambda: selection.guard(config.guard, student.mesh), config.seed, judged, config.guard.threshold
+    )
     return build(config.evaluate.factory, {**arguments(config), **plain(more)}, subject)
 
 

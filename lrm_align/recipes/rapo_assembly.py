@@ -5,7 +5,7 @@ The authors' code drops what ran into a limit or is too short, and does not look
 """
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -53,7 +53,6 @@ def run(
     threshold: float,
     prompts: Sequence[Prompt],
     dropped: Mapping[str, str],
-    log: Callable[[str], None] = print,
 ) -> Summary:
     """Judges pass 2 and writes what stays to DIRECTORY/sft.
 
@@ -65,7 +64,6 @@ def run(
       threshold: of p(unsafe).
       prompts: of stage 1.
       dropped: {prompt id: reason} of those that did not come to pass 2.
-      log: takes progress lines.
 
     Returns:
       `{"kept": {label: n}, "dropped": {"label: reason": n}, "guard": …, "lengths": {level: mean sentences}}`.
@@ -74,7 +72,7 @@ def run(
       UserError: nothing is left.
     """
     shards = find_shards(continued)
-    verdicts = filtering.judge_shards(shards, directory, lambda traces: judge(traces, chat, guard, threshold), log)
+    verdicts = filtering.judge_shards(shards, directory, lambda traces: judge(traces, chat, guard, threshold))
     counts: dict[str, Any] = filtering.counted(verdicts, filtering.labels(shards))
     label_of = {prompt.id: prompt.label for prompt in prompts}
     earlier = collections.Counter(f"{label_of[id_]}: {reason}" for id_, reason in dropped.items())

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -74,7 +74,6 @@ def run(
     sampler: Student,
     student: Student,
     config: ConfigDict,
-    log: Callable[[str], None] = print,
     written: Mapping[str, Sequence[Trace]] = {},
 ) -> Summary:
     """Filters, rewrites and writes; returns `{"kept": {label: n}, "dropped": {"label: reason": n}, "undecided": …}`.
@@ -85,7 +84,6 @@ def run(
       sampler: the model that drew them.
       student: the model that will train on them.
       config: of the run.
-      log: takes progress lines.
       written: traces that nobody sampled, which are trained on as they are, by what the report calls them.
     """
     shards = find_shards(sampled)
@@ -98,7 +96,7 @@ def run(
         filtering.check_verdicts(config.filter.factory, verdicts, len(traces))
         return verdicts
 
-    verdicts = filtering.judge_shards(shards, directory, judge, log)
+    verdicts = filtering.judge_shards(shards, directory, judge)
     if config.filter.whole_groups:
         verdicts = filtering.whole_groups(verdicts, config.seed)
     counts: dict[str, Any] = filtering.counted(verdicts, filtering.labels(shards))

@@ -64,6 +64,7 @@ def run(path: epath.PathLike, student: Student, settings: ConfigDict) -> Summary
         row_length=limit,
         rows=settings.rows,
         chunk=settings.chunk,
+        title="  perplexity",
     )
     close = student.chat.encoder.control.get(THINK_CLOSE)
     losses, tokens = [], []

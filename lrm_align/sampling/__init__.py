@@ -11,7 +11,6 @@ decoding.py       one lane: its cache and its slots
 engine.py         the loop on the host
 live.py           the same for requests that come at any time, told as they grow
 generate.py       resumable generation into shards
-progress.py       tokens a second and time left
 """
 
 from lrm_align.sampling.engine import Engine

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
+from lrm_align.progress import Progress
 from lrm_align.sampling.engine import Engine
-from lrm_align.sampling.progress import SamplingProgress
 from lrm_align.sampling.request import Completion, Request
 from lrm_align.traces import Shard, ShardWriter, Trace
 
@@ -58,10 +58,10 @@ def generate(
             for completion in engine.run(missing):
                 writer.add(to_trace(engine, completion, policy))
         else:
-            with SamplingProgress(title, total, total - left) as progress:
+            with Progress(title, total, total - left) as progress:
                 for completion in engine.run(missing, progress.tokens):
                     writer.add(to_trace(engine, completion, policy))
-                    progress.trace()
+                    progress.add()
     return writer.shards
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import metadata
 from typing import NamedTuple
 
 from lrm_align.errors import UserError
@@ -25,7 +26,7 @@ from lrm_align.scoring.score import Score
 WORKER = pathlib.Path(__file__).with_name("math_worker.py")
 START = 120.0  # seconds that a process may take to import its libraries
 LONGEST = 2_000  # characters of an answer; whatever is longer is no final answer
-VERSION = "math-verify,1"
+VERSION = f"{metadata.version('math-verify')},1"  # the library's, and that of the rules around it
 
 _BASED = re.compile(r"-?[0-9A-Fa-f]+_\d+")
 

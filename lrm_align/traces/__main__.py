@@ -11,23 +11,22 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
 
+from lrm_align.arguments import Parser
 from lrm_align.errors import UserError, command
 from lrm_align.traces.shards import find_shards, read_shard, verify
 from lrm_align.traces.show import STYLES, Decode, bracketed, coloured, escaped, header, ids_as_text
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see python -m lrm_align.traces --help")
-
-
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m lrm_align.traces", description="Prints and verifies shards of traces.")
+    parser = Parser(
+        "python -m lrm_align.traces",
+        "Verifies shards of traces, then prints them: who wrote each stretch of tokens, tags, settings.",
+        "python -m lrm_align.traces runs/quickstart/sample-*/ --tokenizer=lrm_align/lab/checkpoint --limit=5",
+    )
     parser.add_argument("shards", nargs="+", metavar="SHARD", help="a data file, a manifest, or a directory of them")
     parser.add_argument("--tokenizer", metavar="DIR", help="directory with tokenizer.json; token ids are shown without")
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="print at most N traces; all are verified")

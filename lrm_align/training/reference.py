@@ -14,6 +14,7 @@ from lrm_align.batch import Batch
 from lrm_align.config import digest
 from lrm_align.errors import UserError
 from lrm_align.models import Model, safetensors_io
+from lrm_align.progress import Progress
 from lrm_align.provenance import Source
 from lrm_align.traces import Loader, Plan, TokenStore
 from lrm_align.training import sharding
@@ -33,6 +34,7 @@ def logp(
     rows: int,
     chunk: int | None = 512,
     temperature: float = 1.0,
+    title: str = "  reference",
 ) -> np.ndarray:
     """(tokens,) float32 log-probability of every token of a store given the earlier ones of its trace.
 
@@ -48,6 +50,7 @@ def logp(
       rows: rows at a time, a multiple of the hosts and of the mesh's batch axes.
       chunk: positions whose logits are in memory at a time.
       temperature: divides the logits, as in the training that will read these.
+      title: stands before the progress.
     """
     plan = Plan(store.lengths, row_length=row_length, seed=0, batch_rows=rows, overlong="truncate")
     host = {"host": jax.process_index(), "hosts": jax.process_count()}
@@ -63,11 +66,12 @@ def logp(
     inputs = (where, sharding.batch_sharding(mesh, model.rules))
     scored = jax.jit(score, in_shardings=inputs, out_shardings=together)
     values = np.full(store.tokens.size, np.nan, np.float32)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), Progress(title, len(loader), unit="batches") as progress:
         for step, batch in enumerate(loader.steps()):
             found = scored(params, sharding.global_batch(batch, mesh, model.rules))
             in_store, in_rows = everywhere.positions(step)
             values[in_store] = np.asarray(found).reshape(-1)[in_rows]
+            progress.add()
     return values
 
 

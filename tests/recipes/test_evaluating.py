@@ -16,7 +16,7 @@ from lrm_align.traces import find_shards, read_shard
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "evaluate_lab.py"
 SMALL = [
-    "--config.sets.attack.args.count=6",
+    "--config.sets.plain.args.count=6",
     "--config.sets.wrapped.args.count=4",
     "--config.sets.lookalike.args.count=4",
     "--config.sets.arithmetic.args.count=3",
@@ -64,7 +64,7 @@ def test_results_say_how_they_came_about(workdir):
         one["set"]: one for one in json.loads((workdir / "evaluation.json").read_text())["evaluation"]["results"]
     }
     assert {name: one["metric"] for name, one in results.items()} == {
-        "attack": "attack_success_rate",
+        "plain": "attack_success_rate",
         "wrapped": "attack_success_rate",
         "lookalike": "over_refusal_rate",
         "arithmetic": "accuracy",
@@ -73,13 +73,13 @@ def test_results_say_how_they_came_about(workdir):
         assert one["sampling"]["temperature"] == 0.6 and one["sampling"]["samples"] == one["samples"]
         assert one["judge"] and one["part"] in ("all", "answer") and one["prompts_hash"]
         assert one["interval"][0] <= one["rate"] <= one["interval"][1]
-    assert results["attack"]["judge"] == "lab rules 1" and results["attack"]["rate"] > 0.5
+    assert results["plain"]["judge"] == "lab rules 1" and results["plain"]["rate"] > 0.5
     sums = results["arithmetic"]
     assert sums["responses"] == 6 and set(sums["pass_at_k"]) == {"1", "2"} and sums["rate"] > 0.5
 
 
 def test_every_prompt_response_and_verdict_is_kept(workdir):
-    [directory] = stages(workdir, "attack-verdicts-*")
+    [directory] = stages(workdir, "plain-verdicts-*")
     rows = [json.loads(line) for line in (directory / "verdicts-00000.jsonl").read_text().splitlines()]
     assert len(rows) == 6 and all(row["prompt"] and "</think>" in row["text"] for row in rows)
     assert all(row["value"] in (0.02, 0.98) and row["parts"] for row in rows)
@@ -90,33 +90,33 @@ def test_every_prompt_response_and_verdict_is_kept(workdir):
 
 def test_it_goes_on_where_it_was_and_another_judge_needs_no_sampling(workdir, capsys):
     before = (workdir / "evaluation.json").read_text()
-    [verdicts] = stages(workdir, "attack-verdicts-*")
+    [verdicts] = stages(workdir, "plain-verdicts-*")
     (verdicts / "finished.json").unlink()
     file = verdicts / "verdicts-00000.jsonl"
     file.write_text(file.read_text()[:-20])  # a kill cut it short
     run(workdir)
     assert (workdir / "evaluation.json").read_text() == before
+    said = capsys.readouterr().err
+    assert "plain, judging: 6 of 6 responses" in said and said.count("judging") == 1 and "traces," not in said
+    found = run(workdir, "--config.part=answer", "--sets=plain")["evaluation"]["results"]
     said = capsys.readouterr().out
-    assert "attack: 6 of 6 judged" in said and said.count("judged") == 1 and "traces," not in said
-    found = run(workdir, "--config.part=answer", "--sets=attack")["evaluation"]["results"]
-    said = capsys.readouterr().out
-    assert [one["part"] for one in found] == ["answer"] and "[attack] finished before" in said
-    assert len(stages(workdir, "attack-verdicts-*")) == 2
+    assert [one["part"] for one in found] == ["answer"] and "[plain] finished before" in said
+    assert len(stages(workdir, "plain-verdicts-*")) == 2
 
 
 def test_a_judge_that_refuses_to_judge_gives_no_rate(workdir, capsys):
     factory = f"--config.guard.factory={__name__}:Refusing"
-    found = run(workdir, factory, "--sets=attack")
+    found = run(workdir, factory, "--sets=plain")
     [one] = found["evaluation"]["results"]
     assert one["rate"] is None and one["undecided"] == {"the judge declined": 6}
-    assert found["after"] == {"counts": {}}
+    assert found["measured"] == {"counts": {}}
     said = capsys.readouterr().out
-    assert "nothing judged" in said and "attack: in no rate: 6 the judge declined" in said
+    assert "nothing judged" in said and "plain: in no rate: 6 the judge declined" in said
 
 
 @pytest.mark.slow
 def test_perplexity_is_that_of_the_recorded_probabilities(workdir):
-    [traces] = stages(workdir, "attack-[0-9a-f]*")
+    [traces] = stages(workdir, "plain-[0-9a-f]*")
     config = config_.load(str(CONFIG))
     with config.unlocked():
         config.sets = {}
@@ -136,14 +136,14 @@ def test_perplexity_is_that_of_the_recorded_probabilities(workdir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sets=attack,atack"], "--sets names atack; this config has"),
-        (["--config.sets.attack.aim=worse"], "config.sets.attack: aim 'worse'"),
-        (["--config.sets.attack.aim=answer"], r"no meta\['answer'\]"),
-        (["--config.sets.attack.benchmark=strongreject"], "give either benchmark"),
+        (["--sets=plain,plian"], "--sets names plian; this config has"),
+        (["--config.sets.plain.aim=worse"], "config.sets.plain: aim 'worse'"),
+        (["--config.sets.plain.aim=answer"], r"no meta\['answer'\]"),
+        (["--config.sets.plain.benchmark=strongreject"], "give either benchmark"),
         (["--config.part=thinking"], "part 'thinking'"),
         (["--config.refusal.factory=guard", "--sets=lookalike"], "does not judge refusals"),
         (["--config.perplexity.span=words"], "span 'words'"),
-        (["--config.guard.factory=" + __name__ + ":Short", "--sets=attack"], "gave 5 scores for 6"),
+        (["--config.guard.factory=" + __name__ + ":Short", "--sets=plain"], "gave 5 scores for 6"),
         (["--config.answers.seconds=0.0"], "config.answers"),
     ],
 )

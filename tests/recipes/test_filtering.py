@@ -84,7 +84,7 @@ def test_from_shards_to_training_shards(chat, tmp_path):
     def judged(items):
         return filtering.judge(items, chat, guard)
 
-    verdicts = filtering.judge_shards(shards, directory, judged, log=lambda line: None)
+    verdicts = filtering.judge_shards(shards, directory, judged)
     label_of = filtering.labels(shards)
     counts = filtering.counted(verdicts, label_of)
     assert counts == {"kept": {"harmful": 3}, "dropped": {"harmful: unsafe": 1}}
@@ -110,9 +110,9 @@ def test_judging_goes_on_after_a_kill(chat, tmp_path):
         calls.append(len(items))
         return filtering.judge(items, chat, Words())
 
-    first = filtering.judge_shards(shards, directory, judged, log=lambda line: None)
+    first = filtering.judge_shards(shards, directory, judged)
     (directory / "s1.verdicts.jsonl").write_text('["p1", 0, "ke')
-    again = filtering.judge_shards(shards, directory, judged, log=lambda line: None)
+    again = filtering.judge_shards(shards, directory, judged)
     assert first == again and calls == [1, 1, 1]
 
 

@@ -1,38 +1,41 @@
-"""Tokens a second and time left: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Rate and time left of long work: a live bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import time
 from types import TracebackType
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 LINE_EVERY = 15.0  # seconds between two lines where there is no terminal
 
 
-class SamplingProgress:
-    """Counts finished traces and decoded tokens, and says so.
+class Progress:
+    """Counts what is finished, and decoded tokens where there are such, and says so.
 
     Args:
       title: what is being done.
-      total: traces to finish.
-      done: traces finished by earlier runs.
+      total: how much there is to finish.
+      done: how much of it earlier runs finished.
+      unit: what is counted.
       stream: where to write; standard error by default.
       every: seconds between plain lines.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0, stream=None, every: float = LINE_EVERY):
-        self._title, self._total, self._earlier, self._done = title, total, done, done
+    def __init__(
+        self, title: str, total: int, done: int = 0, unit: str = "traces", stream=None, every: float = LINE_EVERY
+    ):
+        self._title, self._total, self._earlier, self._done, self._unit = title, total, done, done, unit
         self._stream = sys.stderr if stream is None else stream
         self._every = every
         self._tokens = 0
         self._start = self._last = time.monotonic()
         console = Console(file=self._stream)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
-        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TextColumn("{task.fields[status]}"))
+        self._bar = bars.Progress(*columns, console=console) if console.is_terminal else None
         self._task = self._bar.add_task(title, total=total, completed=done, status="") if self._bar else None
 
-    def __enter__(self) -> "SamplingProgress":
+    def __enter__(self) -> "Progress":
         if self._bar:
             self._bar.start()
         return self
@@ -46,19 +49,21 @@ class SamplingProgress:
             print(f"{self._title}: {self.status()}", file=self._stream, flush=True)
 
     def tokens(self, count: int) -> None:
-        """Adds decoded tokens."""
+        """Adds decoded tokens; from then on the rate is theirs."""
         self._tokens += count
         self._show()
 
-    def trace(self) -> None:
-        """Adds a finished trace."""
-        self._done += 1
+    def add(self, count: int = 1) -> None:
+        """Adds what was finished."""
+        self._done += count
+        self._show()
 
     def status(self) -> str:
-        """Finished of all, tokens a second, time left (from the traces of this run)."""
+        """Finished of all, the rate, time left (from what this run finished)."""
         seconds = max(time.monotonic() - self._start, 1e-9)
-        text = f"{self._done:,} of {self._total:,} traces, {self._tokens / seconds:,.0f} tokens/s"
         fresh = self._done - self._earlier
+        rate = f"{self._tokens / seconds:,.0f} tokens/s" if self._tokens else f"{fresh / seconds:,.1f} {self._unit}/s"
+        text = f"{self._done:,} of {self._total:,} {self._unit}, {rate}"
         if self._done >= self._total:
             return f"{text}, {duration(seconds)}"
         if not fresh:

@@ -2,16 +2,16 @@
 
 import io
 
-from lrm_align.sampling.progress import SamplingProgress
+from lrm_align.progress import Progress
 
 
 def test_plain_lines():
     stream = io.StringIO()
-    with SamplingProgress("sampling", 4, done=1, stream=stream, every=0.0) as progress:
-        progress.trace()
+    with Progress("sampling", 4, done=1, stream=stream, every=0.0) as progress:
+        progress.add()
         progress.tokens(50)
-        progress.trace()
-        progress.trace()
+        progress.add()
+        progress.add()
         progress.tokens(50)
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("sampling: 2 of 4 traces, ") and lines[0].endswith(" left")
@@ -20,8 +20,8 @@ def test_plain_lines():
 
 def test_few_lines():
     stream = io.StringIO()
-    with SamplingProgress("sampling", 100, stream=stream) as progress:
+    with Progress("sampling", 100, stream=stream) as progress:
         for _ in range(100):
             progress.tokens(1)
-            progress.trace()
+            progress.add()
     assert len(stream.getvalue().splitlines()) == 1
