@@ -27,6 +27,7 @@ from lrm_align.errors import UserError, command
 from lrm_align.lab import measure, mixture, rows, tokenizer
 from lrm_align.models import Model, ModelConfig, sequence_scores
 from lrm_align.models.hf_write import save
+from lrm_align.progress import duration
 
 # What an organism must reach to be shipped: rates of `lab.rates`, on held-out topics, after rounding to bfloat16.
 AT_MOST = {
@@ -193,7 +194,9 @@ def pretrain(directory: pathlib.Path, seed: int, documents: int, learning_rate: 
 
     def report(step: int, loss: float, params: Any) -> None:
         probe = measure.copying(model, params, words)
-        logging.info("step %d  loss %.4f  copying %s  %.0f s", step, loss, probe, time.monotonic() - since)
+        seconds = time.monotonic() - since
+        left = duration(seconds / step * (len(batches) - step))
+        logging.info("step %d of %d  loss %.4f  copying %s  %s left", step, len(batches), loss, probe, left)
 
     params, loss = train(model, params, batches, words.get_vocab_size(), learning_rate, report, every)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16).astype(jnp.float32), params)

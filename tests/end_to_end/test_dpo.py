@@ -120,6 +120,7 @@ def test_a_dry_run_shows_a_pair_with_its_masks(good, tmp_path, capsys):
     assert not (tmp_path / "dry").exists()
 
 
+@pytest.mark.slow
 def test_pairs_of_traces_all_weights_and_a_stored_reference(good, tmp_path):
     chat = Chat.from_pretrained(good["model.path"])
     found = pairing.from_rows(chat, 0, path=good["pairs"])
@@ -136,6 +137,7 @@ def test_pairs_of_traces_all_weights_and_a_stored_reference(good, tmp_path):
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
+@pytest.mark.slow
 def test_the_lab_model(tmp_path):
     rows = [
         {"prompt": f"Tell me about number {i}.", "chosen": "It is safe.", "rejected": "I will not say."}

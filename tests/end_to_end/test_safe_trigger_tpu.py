@@ -108,14 +108,16 @@ def with_template(tokenizer, shared, name):
 QWEN3, R1 = "Qwen-Qwen3-current.jinja", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja"
 
 
-@pytest.mark.parametrize("family, tags", [("qwen3", "text"), pytest.param("r1", "added", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family, tags", [("qwen3", "text"), ("r1", "added")])
 def test_stand_in_tokenizers(prompts, tmp_path, family, tags):
     student = tiny.trigger(tmp_path / "student", "llama" if family == "r1" else family, small(family))
     goes_through(tmp_path, student, tiny.guard(tmp_path / "guard", small("llama3")), prompts, tags)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family, tags", [("qwen3", "text"), pytest.param("r1", "added", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family, tags", [("qwen3", "text"), ("r1", "added")])
 def test_real_prompts_templates_and_tokenizers(shared_data, tmp_path, family, tags):
     if family == "qwen3":
         architecture, tokenizer = "qwen3", with_template(qwen(shared_data, "qwen3"), shared_data, QWEN3)

@@ -28,6 +28,7 @@ def tiny(words):
     return model, model.init(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_training_learns_and_repeats_itself_bitwise(tiny, words):
     model, params = tiny
     drawn = [document for _, document in mixture.draw(0, 400)]

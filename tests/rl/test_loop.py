@@ -105,10 +105,8 @@ def test_packing_and_pieces_change_nothing(whole, changes):
     assert_close(tiny.run(None, settings).trainable, tiny.run(None, one).trainable, 1e-3)
 
 
-@pytest.mark.parametrize(
-    "tuning",
-    [pytest.param(tiny.LORA, id="lora"), pytest.param(full(reference=True), marks=pytest.mark.slow, id="full")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("tuning", [tiny.LORA, full(reference=True)], ids=["lora", "full"])
 def test_eight_devices_are_one(tuning):
     settings = dataclasses.replace(tiny.SETTINGS, checkpoint_every=0, steps=1, piece_rows=4)
     objective = objectives.grpo(kl_weight=0.1)
@@ -137,6 +135,7 @@ def test_the_samplers_log_probabilities_serve_as_the_old_ones():
         assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_kl_in_the_reward_and_a_reference_that_follows(tmp_path):
     settings = dataclasses.replace(tiny.SETTINGS, kl_in_reward=True, sync_every=2, mixup=0.5, checkpoint_every=1)
     credit = advantages.chain(advantages.kl_in_reward(0.1), advantages.grpo())
@@ -167,6 +166,7 @@ def test_groups_without_spread_are_replaced(max_refills, trained):
         assert sum(row["groups/dropped"] for row in learned.rows) > 0
 
 
+@pytest.mark.slow
 def test_truncated_samples_can_be_masked():
     settings = dataclasses.replace(tiny.SETTINGS, checkpoint_every=0, steps=1)
     lines = []
