@@ -51,7 +51,8 @@ USAGE = Usage(
         **DRY_RUN,
     },
     (
-        "python -m lrm_align.serve --config=configs/quickstart.py --defence=safe_think",
+        "python -m lrm_align.serve --config=configs/quickstart.py --defence=safe_path",
+        "python -m lrm_align.serve --config=configs/lab_safethink.py --port=8765",
         "python -m lrm_align.serve --config=configs/quickstart.py --config.model.path=MY_MODEL \\",
         "    --config.serve.max_length=8192 --host=0.0.0.0 --port=80",
     ),
@@ -128,7 +129,7 @@ def defended(student: Student, guards: Mesh, config: ConfigDict, named: ConfigDi
 
     made = defending.defence(named, student, guard)
     if isinstance(made.intervention, BatchIntervention):
-        guard()  # the first request should not wait for its weights
+        defending.checked(guard())  # here, so that no request waits for its weights
     return made
 
 

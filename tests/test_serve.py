@@ -54,6 +54,7 @@ def a_fault(chat, guard):
         (["--defence=tests.test_serve:a_number"], "is not to be called so"),
         (["--defence=tests.test_serve:a_fault"], "wanted a Defence"),
         (["--defence=safe_think", "--config.defence.args={'early': -1}"], "config.defence.args.early is -1"),
+        (["--defence=safe_think"], "guard lab rules does not judge a thought that is still open"),
         (["--config.serve.slots=0"], "slots is 0"),
         (["--config.serve.queue=-1"], "config.serve.queue is -1"),
         (["--config.serve.slot=3"], "did you mean --config.serve.slots"),
@@ -87,7 +88,7 @@ def test_dry_run(capsys):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_command(tmp_path, end):
     """From the command line to an answer, and back to the prompt."""
-    command = [sys.executable, "-m", "lrm_align.serve", CONFIG, "--port=0", "--defence=safe_think"]
+    command = [sys.executable, "-m", "lrm_align.serve", CONFIG, "--port=0", "--defence=safe_path"]
     command += ["--config.defence.args={'steps': 'sentence'}", f"--workdir={tmp_path}"]
     environment = {**os.environ, "LRM_ALIGN_API_KEY": "sesame", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -101,6 +102,6 @@ def test_the_command(tmp_path, end):
         process.send_signal(end)
         last = process.stdout.read().splitlines()[-1]
         assert process.wait(timeout=60) == 0
-    assert "defence safe_think" in lines[0] and "LRM_ALIGN_API_KEY" in lines[1]
+    assert "defence safe_path" in lines[0] and "LRM_ALIGN_API_KEY" in lines[1]
     assert last.startswith("served 1 samples")
     assert json.loads((tmp_path / "run.json").read_text())["name"] == "quickstart"

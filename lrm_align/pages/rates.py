@@ -100,7 +100,19 @@ def combine(reports: Sequence[Report]) -> Report:
             for what in ("trained", "evaluated")
         }
         combined["disjoint"] = {**found[0], **sums, "shared": sum(one["shared"] for one in found)}
+    if "preference" in reports[0].get("training", {}):
+        combined["training"] = {"preference": _means([report["training"]["preference"] for report in reports])}
+    if "depth" in reports[0]:
+        curves = [dict(report["depth"]["depth"]) for report in reports]
+        combined["depth"] = {"depth": [[m, value] for m, value in _means(curves).items()]}
+    if "cost" in reports[0]:
+        combined["cost"] = _means([report["cost"] for report in reports])
+        combined["cost"]["prompts"] = sum(report["cost"]["prompts"] for report in reports)
     return combined
+
+
+def _means(found: Sequence[Mapping[Any, float]]) -> dict[Any, float]:
+    return {name: mean_and_spread([one[name] for one in found])[0] for name in found[0]}
 
 
 def facts(report: Report) -> list[str]:
@@ -115,6 +127,15 @@ def facts(report: Report) -> list[str]:
     if "preference" in report.get("training", {}):
         values = ", ".join(f"{name} {value:.3f}" for name, value in report["training"]["preference"].items())
         lines.append(f"pairs at the end of training: {values}")
+    if "depth" in report:
+        curve = ", ".join(f"{m}: {100 * rate:.1f} %" for m, rate in report["depth"]["depth"])
+        lines.append(f"attack success by the early steps that the defence may steer: {curve}")
+    if "cost" in report:
+        cost = report["cost"]
+        lines.append(
+            f"what the defence costs {cost['prompts']} prompts that need none: {cost['benign_tokens_ratio']:.2f} times "
+            f"the tokens, {cost['benign_seconds_ratio']:.2f} times the seconds, guard included"
+        )
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lrm_align.chat import Prompt, check_length
+from lrm_align.chat import THINK_OPEN, Prompt, check_length
 from lrm_align.config import build
 from lrm_align.defences import Defence, none
 from lrm_align.errors import UserError
@@ -17,6 +17,8 @@ from lrm_align.recipes.student import Student
 from lrm_align.sampling import Request
 from lrm_align.scoring import Guard
 from lrm_align.traces import Trace
+
+GREETING = "Good morning!"
 
 
 def defence(settings: ConfigDict, student: Student, guard: Callable[[], Guard], **changes: Any) -> Defence:
@@ -33,7 +35,7 @@ def defence(settings: ConfigDict, student: Student, guard: Callable[[], Guard], 
     """
     if not settings.factory:
         return none(student.chat, guard)
-    found = build(settings.factory, {**settings.args, **changes}, student.chat, guard)
+    found = build(settings.factory, {**settings.args, **changes}, student.chat, lambda: checked(guard()))
     if not isinstance(found, Defence):
         raise UserError(
             f"config.defence.factory {settings.factory} returned a {type(found).__name__}; wanted a Defence"
@@ -63,3 +65,18 @@ def talk(student: Student, defended: Defence) -> Talk:
         return Answer(text, trace.stop_reason != "length", {"defence": trace.meta.get("intervention", {})})
 
     return Talk(requests, answer)
+
+
+def checked(guard: Guard) -> Guard:
+    """The guard, if it judges growing thoughts: a defence that asks one for whole answers would never act.
+
+    Raises:
+      UserError: it does not score a thought that is still open.
+    """
+    (score,) = guard.score([GREETING], [f"{THINK_OPEN}\nThe user greets me."])
+    if score.value is None:
+        raise UserError(
+            f"guard {guard.name} does not judge a thought that is still open ({score.reason}), so that the defence "
+            "would never act; name another as config.guard, such as that of configs/lab_safethink.py"
+        )
+    return guard
