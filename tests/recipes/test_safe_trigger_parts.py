@@ -150,7 +150,7 @@ def run(tmp_path, chat, first, second, new=None, source="first"):
     for name, traces in (("sample", first), ("audit", second)):
         inputs[name] = directory / name
         write_shard(inputs[name], "s", traces, "hash")
-    counts = assembly.run(directory, inputs, chat, new or chat, Words(), 0.5, source, log=lambda line: None)
+    counts = assembly.run(directory, inputs, chat, new or chat, Words(), 0.5, source)
     return counts, [t for shard in find_shards(directory / "sft") for t in read_shard(shard)]
 
 
