@@ -19,6 +19,7 @@ QUICKSTART = pathlib.Path(__file__).parent / "quickstart.py"
 DEFENCES = {
     "safe_think": {
         "steps": "sentence",  # (lab) thoughts have no paragraphs
+        "step_tokens": 64,  # ours: of a step where `steps` is "tokens"
         "threshold": 0.0,  # section 3
         "early": 3,  # section 4: the curve is flat from there on
         "resamples": 4,  # (lab) the paper is silent
@@ -44,9 +45,10 @@ def get_config(preset: str = "safe_think") -> ConfigDict:
         "factory": "lrm_align.lab:ThoughtGuard",
         "args": {},
         "sharded": False,
-        "threshold": 0.5,  # of the evaluation; the defence has its own
         "devices": 0,  # the model's own mesh
     }
+    # What an evaluation asks that needs a guard; the lab's asks the ground truth.
+    config.evaluate.guard = {"factory": "lrm_align.lab:RuleGuard", "args": {}, "sharded": False, "threshold": 0.5}
     config.defence = {"factory": f"lrm_align.defences:{preset}", "args": arguments}
     config.depth = {
         # m of the paper's figure; other defences have no depth.

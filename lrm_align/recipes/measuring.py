@@ -74,10 +74,14 @@ def run(
         rows = [{"id": prompt.id, "verdict": verdict} for prompt, verdict in zip(prompts, verdicts, strict=True)]
         (directory / f"{name}.verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    subject = Subject(
-        answer, lambda: selection.guard(config.guard, student.mesh), config.seed, judged, config.guard.threshold
-    )
+    guard = rater(config)
+    subject = Subject(answer, lambda: selection.guard(guard, student.mesh), config.seed, judged, guard.threshold)
     return build(config.evaluate.factory, {**arguments(config), **plain(more)}, subject)
+
+
+def rater(config: ConfigDict) -> ConfigDict:
+    """The guard that an evaluation asks: `config.evaluate.guard`, if a run's own acts on the model, else the run's."""
+    return config.evaluate.guard if "guard" in config.evaluate else config.guard
 
 
 def _plainly(student: Student) -> Talk:

@@ -39,6 +39,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     mesh, guards = meshes(config)
     student = Student(config.model, mesh)
     selection.check(config.guard)
+    selection.check(config.evaluate.guard)
     measuring.check(config.evaluate)
 
     def guard() -> Any:
@@ -66,7 +67,8 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         return costs(directory, student, timed, {"without": none(student.chat, guard), "with": defended}, config)
 
     sampled = {"sampling": measuring.sampling(config), "seed": config.seed, "model": student.identity}
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), **sampled}
+    asked = {"factory": config.evaluate.factory, "args": measuring.arguments(config)}
+    measured = {**asked, "guard of the evaluation": plain(config.evaluate.guard), **sampled}
     defending_ = {"defence": plain(config.defence), "guard": plain(config.guard)}
     stages = [
         Stage("before", {**measured, "more": plain(config.evaluate.before_args)}, before),
@@ -81,6 +83,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
         f"defence: {defended.name} {plain(config.defence.args)}",
         f"guard: {config.guard.factory} on {guards.size} of {jax.device_count()} devices",
+        f"guard of the evaluation: {config.evaluate.guard.factory} {plain(config.evaluate.guard.args)}",
     ]
     return Recipe("SafeThink" if defended.name == "safe_think" else defended.name, stages, facts, report)
 
@@ -89,10 +92,12 @@ def meshes(config: ConfigDict) -> tuple[Any, Any]:
     """(the model's mesh, the guard's): one for both, or the last `config.guard.devices` devices for the guard.
 
     Raises:
-      UserError: no device is left for the model.
+      UserError: no device is left for the model, or the guard would not lie on its own.
     """
     own = config.guard.devices
     devices = jax.devices()
+    if own and not config.guard.sharded:
+        raise UserError(f"config.guard.devices is {own}, but config.guard.sharded is False: nothing would lie on them")
     if not 0 <= own < len(devices):
         raise UserError(f"config.guard.devices is {own}; of {len(devices)} devices the model needs at least one")
     if not own:

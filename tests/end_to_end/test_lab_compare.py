@@ -13,7 +13,7 @@ TINY = {
     "prompts": {"args": {"harmful": 8, "benign": 6, "arithmetic": 2, "fact": 0}},
     "train": {"epochs": 1, "batch_traces": 8, "row_length": 144},
 }
-METHODS = ("thinksafe", "thinksafe_kl", "safe_trigger", "rapo", "ascl")
+METHODS = ("thinksafe", "thinksafe_kl", "safe_trigger", "rapo", "ascl", "safethink")
 BASELINES = ("grpo_guard", "direct_refusal", "rejection_sampling", "safepath")
 
 
@@ -23,7 +23,7 @@ def arguments(workdir: pathlib.Path, *compared: str) -> list[str]:
     return ["main", f"--config={CONFIG}", f"--workdir={workdir}", f"--config.compared={compared}", sizes, *changes]
 
 
-@pytest.mark.lab
+@pytest.mark.slow
 def test_all_methods_are_planned(tmp_path, capsys):
     main(["main", f"--config={CONFIG}", f"--workdir={tmp_path}", "--dry_run"])
     plan = capsys.readouterr().out.partition("plan (")[2]
