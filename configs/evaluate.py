@@ -6,7 +6,8 @@
 
 A set without a path is read by its `datasets` id; some are gated there, and ThinkSafe's HarmBench file is in its
 authors' repository only. Presets: `quick` asks 100 prompts of each set once, `all` asks every benchmark that is known,
-`qwen3guard` judges by Qwen3Guard-Gen: a model that was trained against one guard is measured with another as well.
+`qwen3guard` judges by Qwen3Guard-Gen: a model that was trained against one guard is measured with another as well,
+`wildguard` by WildGuard, whose refusals are ThinkSafe's XSTest column (`:wildguard --sets=xstest`).
 """
 
 from ml_collections import ConfigDict
@@ -55,8 +56,12 @@ def get_config(preset: str = "thinksafe") -> ConfigDict:
         "threshold": 0.5,  # section 5.1: the likelier of its two words
     }
     config.part = "all"  # section 5.1: what the guard is shown; "answer" and "thought" are others
-    # ThinkSafe counts refusals by WildGuard; "guard" as the factory asks Qwen3Guard.
-    config.refusal = {"factory": "lrm_align.scoring.refusals:Keywords", "args": {}}
+    # ThinkSafe counts refusals by WildGuard, preset `wildguard`; "guard" as the factory asks a guard that judges them.
+    config.refusal = {
+        "factory": "lrm_align.scoring.refusals:Keywords",
+        "args": {},
+        "part": "answer",  # ours: the rule reads no thoughts
+    }
     config.answers = {"seconds": 5.0, "workers": 4}  # ours: for one comparison, and processes that compare
     config.defence = {"factory": "", "args": {}}  # of lrm_align.defences
     config.perplexity = {
@@ -100,4 +105,14 @@ def qwen3guard(config: ConfigDict) -> None:
     config.part = "answer"
 
 
-PRESETS = {"thinksafe": thinksafe, "all": all_sets, "quick": quick, "qwen3guard": qwen3guard}
+def wildguard(config: ConfigDict) -> None:
+    """Harm and refusals by WildGuard, on the whole response: ThinkSafe's code shows it the thinking, too."""
+    config.guard.factory = "lrm_align.scoring.wild_guard:load"
+    config.guard.args.path_or_hub_id = "allenai/wildguard"
+    config.refusal.factory = "guard"
+    config.refusal.part = "all"
+
+
+PRESETS = {
+    "thinksafe": thinksafe, "all": all_sets, "quick": quick, "qwen3guard": qwen3guard, "wildguard": wildguard,
+}  # fmt: skip

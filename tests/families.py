@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lrm_align.models import Model, ModelConfig, sequence_scores
 
@@ -60,8 +61,18 @@ FAMILIES = {
         "mlp_bias": True,
         "tie_word_embeddings": True,
     },
+    "mistral": {
+        "model_type": "mistral",
+        "rope_theta": 2e3,
+        "head_dim": 6,
+        "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-4,
+        "sliding_window": None,
+    },
 }
 FAMILIES = {name: _SMALL | fields for name, fields in FAMILIES.items()}
+# Mistral computes as Llama does: by default the goldens are enough.
+COMPUTED = [pytest.param(name, marks=[pytest.mark.slow] * (name == "mistral")) for name in FAMILIES]
 
 
 def respelled(fields: dict) -> dict:

@@ -36,6 +36,7 @@ class SpanEncoder:
         longest_first = sorted(added.values(), key=lambda token: len(token.content), reverse=True)
         self._split = re.compile("|".join(map(_pattern, longest_first)) or "(?!)")
         self._plain = _without_added_tokens(self._backend, self.control)
+        self._later = _without_first_space(self._plain)
         self._marker = Marker(self.control, avoid="")
         # A word-level model answers with its unknown token, which is no forgery.
         unknown = {tokenizer.unk_token_id}
@@ -78,10 +79,13 @@ class SpanEncoder:
         ids: list[int] = []
         end = 0
         for match in self._split.finditer(text):
-            ids += self.plain(marker.unmark(text[end : match.start()]))
+            ids += self._span(marker.unmark(text[end : match.start()]), end == 0)
             ids.append(self.control[match.group(match.lastindex or 0)])  # a group where a token eats its neighbours
             end = match.end()
-        return ids + self.plain(marker.unmark(text[end:]))
+        return ids + self._span(marker.unmark(text[end:]), end == 0)
+
+    def _span(self, text: str, first: bool) -> list[int]:
+        return (self._plain if first else self._later).encode(text, add_special_tokens=False).ids
 
 
 def _pattern(token: tokenizers.AddedToken) -> str:
@@ -117,6 +121,18 @@ def _without_added_tokens(backend: tokenizers.Tokenizer, control: dict[str, int]
         model["merges"] = [pair for pair in pairs if not removed & {*pair, "".join(pair)}]
     described.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
     return tokenizers.Tokenizer.from_str(json.dumps(described))
+
+
+def _without_first_space(plain: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """For what follows a control token: SentencePiece's space before a text stands where the whole text begins."""
+    splits = plain.pre_tokenizer
+    if not isinstance(splits, tokenizers.pre_tokenizers.Metaspace) or splits.prepend_scheme != "first":
+        return plain
+    later = tokenizers.Tokenizer(plain.model)
+    if plain.normalizer is not None:
+        later.normalizer = plain.normalizer
+    later.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(splits.replacement, "never", splits.split)
+    return later
 
 
 def _encodable(text: str) -> str:

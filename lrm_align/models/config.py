@@ -6,7 +6,12 @@ from typing import Any
 
 from lrm_align.errors import UserError
 
-ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+ARCHITECTURES = {
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,7 @@ class ModelConfig:
     """Everything the forward pass needs to know; hashable, so that it can be static under `jax.jit`.
 
     Attributes:
-      family: "qwen2", "qwen3" or "llama".
+      family: "qwen2", "qwen3", "llama" or "mistral".
       vocab_size: rows of the embedding.
       width: D, the residual stream.
       ffn: F, the inner width of the gated feed-forward layer.
@@ -92,6 +97,14 @@ class ModelConfig:
             raise UserError(f"{where}: hidden_act is {fields['hidden_act']!r}; supported is 'silu'")
         if fields.get("use_sliding_window") or "sliding_attention" in (fields.get("layer_types") or ()):
             raise UserError(f"{where}: sliding-window attention is not supported; all layers must attend in full")
+        max_positions = int(fields.get("max_position_embeddings", 4096))
+        # Only Mistral's layers all slide wherever a window is given; transformers' MistralConfig gives one itself.
+        window = fields.get("sliding_window", 4096) if family == "mistral" else None
+        if window is not None and window < max_positions:
+            raise UserError(
+                f"{where}: sliding_window is {window}, less than max_position_embeddings {max_positions}; "
+                "sliding-window attention is not supported, so it must be null or no less"
+            )
         if fields.get("quantization_config"):
             raise UserError(f"{where}: has a quantization_config; only unquantised weights are supported")
         width, num_heads = fields["hidden_size"], fields["num_attention_heads"]
@@ -103,7 +116,7 @@ class ModelConfig:
                 f"{where}: num_attention_heads {num_heads} must be a multiple of num_key_value_heads {num_kv_heads}, "
                 f"and head_dim {head_dim} must be even"
             )
-        attention_bias = bool(fields.get("attention_bias", False))
+        attention_bias = bool(fields.get("attention_bias", False)) if family in ("llama", "qwen3") else False
         return cls(
             family=family,
             vocab_size=fields["vocab_size"],
@@ -117,10 +130,10 @@ class ModelConfig:
             norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
             tied=bool(fields.get("tie_word_embeddings", False)),
             qkv_bias=True if family == "qwen2" else attention_bias,
-            output_bias=False if family == "qwen2" else attention_bias,
+            output_bias=attention_bias,
             mlp_bias=bool(fields.get("mlp_bias", False)) if family == "llama" else False,
             qk_norm=family == "qwen3",
-            max_positions=int(fields.get("max_position_embeddings", 4096)),
+            max_positions=max_positions,
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -142,10 +155,12 @@ class ModelConfig:
             "rope_theta": self.rope.theta,
             "rope_scaling": _rope_scaling(self.rope),
         }
-        if self.family != "qwen2":
+        if self.family in ("llama", "qwen3"):
             fields["attention_bias"] = self.qkv_bias
         if self.family == "llama":
             fields["mlp_bias"] = self.mlp_bias
+        if self.family == "mistral":
+            fields["sliding_window"] = None
         return fields
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lrm_align.models.config import ModelConfig
+from lrm_align.models.config import ARCHITECTURES, ModelConfig
 from lrm_align.models.projection import INPUTS
 
 
@@ -79,7 +79,7 @@ _DECODER = (
 )
 # Which of a table's weights a model has follows from its parameters; a family with names of its own gets its own table.
 TABLES: Mapping[str, Mapping[str, Weight]] = {
-    family: {weight.leaf: weight for weight in _DECODER} for family in ("qwen2", "qwen3", "llama")
+    family: {weight.leaf: weight for weight in _DECODER} for family in ARCHITECTURES
 }
 
 

@@ -16,6 +16,7 @@ MODELS = {
     "deepseek-ai/deepseek-r1-distill-qwen": "mit",
     "meta-llama/llama-3.1": "llama3.1",
     "meta-llama/llama-guard-3": "llama3.1",
+    "allenai/wildguard": "apache-2.0",
 }
 
 PROMPTS = {

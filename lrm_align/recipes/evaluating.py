@@ -82,6 +82,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     if any(one.aim == HARMFUL for one in asked.values()) or config.refusal.factory == GUARD:
         selection.check(config.guard)
     framed.check_part(config.part)
+    framed.check_part(config.refusal.part)
     if config.refusal.factory != GUARD:
         resolve(config.refusal.factory)
     elif not _judges_refusals(config.guard.factory):
@@ -177,9 +178,9 @@ def _judge(config: ConfigDict, aim: str, guard: Callable[[], Any]) -> Judge:
         return Rated(found.score, found.name, found.version, config.part, config.guard.threshold)
     if config.refusal.factory != GUARD:
         rule = build(config.refusal.factory, config.refusal.args)
-        return Rated(rule.score, rule.name, rule.version, framed.ANSWER)
+        return Rated(rule.score, rule.name, rule.version, config.refusal.part)
     found = guard()
-    return Rated(found.score_refusals, found.name, found.version, framed.ANSWER)
+    return Rated(found.score_refusals, found.name, found.version, config.refusal.part)
 
 
 def _judges_refusals(factory: str) -> bool:

@@ -19,6 +19,7 @@ from lrm_align.models import Model, hf, hf_files
 
 Guard = TypeVar("Guard")
 Messages = Sequence[Mapping[str, str]]
+Pair = tuple[str, str | None]  # a prompt, and the response that is judged; None to judge the prompt
 _BRACKETS = re.compile(r"<(?=(?:BEGIN|END) [A-Z ]+>)")
 CUT = "\n…\n"
 ALL, ANSWER, THOUGHT = "all", "answer", "thought"
@@ -51,6 +52,16 @@ def check_part(part: str) -> str:
     if part not in PARTS:
         raise UserError(f"a guard judges part {part!r}; expected one of {', '.join(PARTS)}")
     return part
+
+
+def content(pair: Pair) -> str:
+    """What is judged."""
+    return (pair[0] if pair[1] is None else pair[1]).strip()
+
+
+def nothing(part: str) -> str:
+    """Why a pair without content is unscored."""
+    return "empty response" if part == ALL else f"no {part}"
 
 
 def defused(text: str, roles: Sequence[str]) -> str:
@@ -114,7 +125,7 @@ class Kind(NamedTuple):
     Attributes:
       name: for messages.
       family: its architecture.
-      marks: words that its chat template holds and an ordinary model's does not.
+      marks: words of its prompt that its chat template, if it has one, holds and an ordinary model's does not.
     """
 
     name: str
@@ -136,8 +147,8 @@ def check(path_or_hub_id: str, kind: Kind) -> Any:
     template = tokenizer.chat_template
     if template and kind.marks not in str(template):
         raise UserError(
-            f"guard {path_or_hub_id}: its chat template does not hold {kind.marks!r}, as that of {kind.name} does; "
-            "this is another model, whose verdicts would be noise"
+            f"guard {path_or_hub_id}: its chat template does not hold {kind.marks!r}, as every prompt of {kind.name} "
+            "does; this is another model, whose verdicts would be noise"
         )
     return tokenizer
 

@@ -234,7 +234,7 @@ class Qwen3Guard:
         """
         pairs = [(p, None) for p in prompts] if responses is None else self._pairs(prompts, responses)
         fitted = [self.fitted_ids(prompt, said, 0) for prompt, said in pairs]
-        asked = [number for number, found in enumerate(fitted) if found is not None and _content(pairs[number])]
+        asked = [number for number, found in enumerate(fitted) if found is not None and framed.content(pairs[number])]
         with framed.on(self.mesh):
             written = greedy(
                 self.model,
@@ -247,8 +247,8 @@ class Qwen3Guard:
                 multiple=framed.ways(self.model, self.mesh),
             )
         result: list[Assessment | None] = [None] * len(pairs)
-        for number, ids in zip(asked, written, strict=True):
-            result[number] = parse(self.encoder.decode(ids, keep_control=False))
+        for number, one in zip(asked, written, strict=True):
+            result[number] = parse(self.encoder.decode(one.ids, keep_control=False))
         return result
 
     def ids(self, prompt: str, response: str | None) -> list[int]:
@@ -262,23 +262,23 @@ class Qwen3Guard:
             return framed.fitted(lambda text: self.ids(text, None), prompt, self.encoder, longest)
         return framed.fitted(lambda text: self.ids(prompt, text), response, self.encoder, longest)
 
-    def _pairs(self, prompts: Sequence[str], responses: Sequence[str]) -> list[tuple[str, str | None]]:
+    def _pairs(self, prompts: Sequence[str], responses: Sequence[str]) -> list[framed.Pair]:
         judged = [framed.part_of(response, self.part, self.opened) or "" for response in responses]
         return list(zip(prompts, judged, strict=True))
 
-    def _score(self, pairs: Sequence[tuple[str, str | None]]) -> list[Score]:
+    def _score(self, pairs: Sequence[framed.Pair]) -> list[Score]:
         of_prompts = bool(pairs) and pairs[0][1] is None
         forced, back = (self._lead, (0,)) if of_prompts else (self._forced, (self._back, 0))
         scores: list[Score | None] = [None] * len(pairs)
         asked: list[tuple[int, list[int], int]] = []
         for number, pair in enumerate(pairs):
-            found = self.fitted_ids(*pair, len(forced)) if _content(pair) else None
+            found = self.fitted_ids(*pair, len(forced)) if framed.content(pair) else None
             if found is not None:
                 asked.append((number, [*found[0], *forced], found[1]))
-            elif _content(pair):
+            elif framed.content(pair):
                 scores[number] = Score.unscored("prompt too long for the guard")
             else:
-                scores[number] = Score.unscored("empty response" if self.part == framed.ALL else f"no {self.part}")
+                scores[number] = Score.unscored(framed.nothing(self.part))
         with framed.on(self.mesh):
             p_BxPxW = probabilities_at(
                 self.model,
@@ -335,7 +335,3 @@ def load(
     if difference := framed.difference(guard.encoder.tokenizer.chat_template, known):
         warnings.warn(f"guard {path_or_hub_id}: {difference}; the published wording is used", stacklevel=2)
     return guard
-
-
-def _content(pair: tuple[str, str | None]) -> str:
-    return (pair[0] if pair[1] is None else pair[1]).strip()

@@ -144,7 +144,10 @@ def drop(name):
             r"embed_tokens\.weight has shape \[48, 16\], .* asks for \[48, 32\]",
         ),
         (lambda p: change_config(p, num_hidden_layers=1), "weights have no place in a qwen3 model"),
-        (lambda p: change_config(p, model_type="gpt2"), "model_type is 'gpt2'; supported are llama, qwen2, qwen3"),
+        (
+            lambda p: change_config(p, model_type="gpt2"),
+            "model_type is 'gpt2'; supported are llama, mistral, qwen2, qwen3",
+        ),
         (lambda p: change_config(p, rope_scaling={"rope_type": "yarn"}), "rope_type is 'yarn'; supported are default"),
         (lambda p: change_config(p, rope_scaling={"rope_type": "linear"}), "needs the fields factor"),
         (lambda p: change_config(p, "vocab_size"), "fields are missing: vocab_size"),
@@ -160,6 +163,17 @@ def test_a_directory_that_cannot_be_loaded(directory, damage, message):
     with pytest.raises(UserError, match=message) as error:
         load(directory)
     assert str(directory) in str(error.value)
+
+
+def test_windows_of_mistral():
+    fields = FAMILIES["mistral"] | {"head_dim": None}
+    assert ModelConfig.from_hf(fields).head_dim == 4 and ModelConfig.from_hf(fields | {"sliding_window": 128})
+    assert ModelConfig.from_hf(fields).to_hf()["sliding_window"] is None  # transformers takes silence for 4,096
+    with pytest.raises(UserError, match=r"sliding_window is 64, less than max_position_embeddings 128; .* null or no"):
+        ModelConfig.from_hf(fields | {"sliding_window": 64})
+    silent = {name: value for name, value in fields.items() if name != "sliding_window"}
+    with pytest.raises(UserError, match="sliding_window is 4096, less than max_position_embeddings 32768"):
+        ModelConfig.from_hf(silent | {"max_position_embeddings": 32_768})
 
 
 def test_index_that_names_a_missing_file(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from lrm_align.errors import UserError
 from lrm_align.models import lora, partition, peft
-from tests.families import FAMILIES, logits, tiny
+from tests.families import COMPUTED, logits, tiny
 
 TOKENS_BxT = np.random.default_rng(0).integers(0, 48, (2, 11)).astype(np.int32)
 
@@ -18,7 +18,7 @@ def trained(params, targets=lora.ALL_KERNELS, rank=3):
     return jax.tree.map(lambda a: a + 0.2 * jax.random.normal(jax.random.key(a.size), a.shape), adapters)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", COMPUTED)
 def test_fresh_adapters_change_nothing_and_merged_is_attached(family):
     model, params = tiny(family)
     fresh = lora.attach(params, lora.init(jax.random.key(0), params, rank=3), scale=2.0)

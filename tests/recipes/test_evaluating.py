@@ -166,7 +166,7 @@ def test_other_configs_are_refused(tmp_path, capsys):
 
 
 def test_configs_of_the_papers_benchmarks_resolve():
-    for preset in ("thinksafe", "all", "quick", "qwen3guard"):
+    for preset in ("thinksafe", "all", "quick", "qwen3guard", "wildguard"):
         config = config_.load(f"{CONFIG.with_name('evaluate.py')}:{preset}")
         assert config.sets and all(set(one) == set(evaluating.one_set()) for one in config.sets.values())
     with pytest.raises(UserError, match="a set has no pth"):
