@@ -139,7 +139,8 @@ def safe_think(
       threshold: τ on R in [-1, 1]; the paper has 0.
       early: m; the paper's curve is flat from 3 on. 0 is the model as it is.
       resamples: B; the paper is silent, the choice is ours.
-      keep_words: whether they stay in the thought; the paper's text injects them, its pseudo-code drops them.
+      keep_words: whether they stay in the thought; the paper's text injects them, its pseudo-code drops them. What was
+        drawn under words that are dropped counts as injected: its log-probability belongs to another context.
       fallback: "last" (the pseudo-code's), "best" by R, or "stop", which ends the completion.
 
     Raises:

@@ -11,7 +11,7 @@ from etils import epath
 from lrm_align.errors import UserError
 from lrm_align.pages import safe, shelves
 from lrm_align.pages.run import Run
-from lrm_align.pages.shelves import Shelf
+from lrm_align.pages.shelves import Key, Shelf
 from lrm_align.pages.units import Cutter, Decode, Vocabulary, of_text
 from lrm_align.provenance import Source
 from lrm_align.traces import Trace, read_shard
@@ -53,7 +53,7 @@ def write(runs: Sequence[Run], traces: int = TRACES, tokens: int = TOKENS) -> Bo
     cutters = {run.directory: Cutter(vocabulary, decoder(run)) for run in runs if found}
     for number, (shelf, keys) in enumerate(zip(found, chosen, strict=True)):
         cut = cutters[shelf.run]
-        made = _written(shelf, vocabulary) if not shelf.shards else _read(shelf, keys, cut)
+        made = _written(shelf, keys, vocabulary) if not shelf.shards else _read(shelf, keys, cut)
         entries += [{"h": number, **entry} for entry in made]
     data = {
         "sources": [source.name.lower() for source in Source],
@@ -166,9 +166,10 @@ def _judged(trace: Trace, shelf: Shelf) -> dict[str, Any]:
     return {"v": safe.shown(str(said.get("verdict", ended))), "s": scores}
 
 
-def _written(shelf: Shelf, vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
+def _written(shelf: Shelf, keys: frozenset[Key], vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
     """Samples that were kept as text: a table of rollouts."""
-    for row in shelf.rows:
+    for _, number in sorted(keys):
+        row = shelf.rows[number]
         words = of_text(str(row.get("text", "")))
         numbers = {"reward": row.get("reward"), "advantage": row.get("advantage"), "step": row.get("step")}
         numbers |= {name: score.get("value") for name, score in (row.get("scores") or {}).items()}

@@ -49,8 +49,8 @@ class Shelf(NamedTuple):
 
     @property
     def keys(self) -> list[Key]:
-        """Prompt and sample of every trace in shards."""
-        return [key for shard in self.shards for key in shard.manifest.keys]
+        """Prompt and sample of every trace in shards; numbers of the rows."""
+        return [key for shard in self.shards for key in shard.manifest.keys] or [("", i) for i in range(len(self.rows))]
 
     @property
     def size(self) -> int:

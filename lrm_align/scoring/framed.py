@@ -20,7 +20,8 @@ from lrm_align.models import Model, hf, hf_files
 Guard = TypeVar("Guard")
 Messages = Sequence[Mapping[str, str]]
 Pair = tuple[str, str | None]  # a prompt, and the response that is judged; None to judge the prompt
-_BRACKETS = re.compile(r"<(?=(?:BEGIN|END) [A-Z ]+>)")
+_BRACKETS = re.compile(r"<(?=(?:BEGIN|END) [A-Z ]+>)", re.IGNORECASE)
+_LINE = r"(?:^|(?<=[\r\x0b\x0c\x85\u2028\u2029]))"  # a model may read these as ends of lines, as Python's `^` does not
 CUT = "\n…\n"
 ALL, ANSWER, THOUGHT = "all", "answer", "thought"
 PARTS = (ALL, ANSWER, THOUGHT)
@@ -77,7 +78,7 @@ def defused(text: str, roles: Sequence[str]) -> str:
       roles: what the guard's frame calls the speakers.
     """
     text = _BRACKETS.sub("< ", text)
-    return re.sub(rf"^(?=(?:{'|'.join(roles)}):)", " ", text, flags=re.MULTILINE)
+    return re.sub(rf"{_LINE}(?=(?:{'|'.join(roles)}):)", " ", text, flags=re.MULTILINE)
 
 
 def fitted(

@@ -64,6 +64,14 @@ def test_a_stage_that_was_run_again_counts_once(tmp_path):
     assert found.name == f"after-{made.FINGERPRINT}", "the report says which one it is about"
 
 
+def test_rollouts_count_towards_the_limit(tmp_path):
+    workdir = made.finished(tmp_path, count=8)
+    row = json.dumps({"prompt_id": "p", "prompt": "?", "text": "a b", "reward": 1.0})
+    (workdir / f"reinforce-{made.FINGERPRINT}" / "rollouts.jsonl").write_text(f"{row}\n" * 300)
+    book = books.write([runs.read(epath.Path(workdir))], 40)
+    assert book.shown <= 40 < book.found and any("w" in entry for entry in book.data["traces"])
+
+
 def test_methods_and_seeds_are_parts(tmp_path):
     for method in ("one", "two"):
         made.finished(made.stage(tmp_path / "compared", method, {}), count=1)

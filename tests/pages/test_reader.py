@@ -145,20 +145,27 @@ def test_five_thousand_traces_do_not_stutter(page, tmp_path):
     assert page.run(text("#count")) == "5000 of 5000 traces"
     page.run("""window.timed = (count, act) => { const took = []; for (let i = 0; i < count; i++) {
         const from = performance.now(); act(i); document.body.offsetHeight; took.push(performance.now() - from) }
-        return took.sort((a, b) => a - b)[count >> 2] }""")
+        return took.sort((a, b) => a - b)[count >> 1] }""")
     key = "dispatchEvent(new KeyboardEvent('keydown', {key: 'j', bubbles: true}))"
     moved = page.run(f"timed(60, () => document.getElementById('list').{key})")
     list_ = "document.getElementById('list')"
     jumped = page.run(f"timed(60, i => {{ {list_}.scrollTop = i * 4000; {list_}.dispatchEvent(new Event('scroll')) }})")
-    # The lower quartile: what the machine does for others at the time is no property of the page.
     assert moved < 50 and jumped < 50, (moved, jumped)
     page.wait("document.querySelectorAll('.row').length > 0")
     assert page.run("document.querySelectorAll('.row').length") < 60, "rows out of sight are not in the document"
     page.run("""window.longest = 0; new PerformanceObserver(found => { for (const one of found.getEntries())
         window.longest = Math.max(window.longest, one.duration) }).observe({entryTypes: ['longtask']})""")
-    search(page, "word77 word12")
-    found, seconds = page.run(text("#count")), page.run("window.longest") / 1000
-    assert int(found.split()[0]) > 0 and seconds < 0.5, (found, seconds)
+    longest = []
+    for words in ("word77 word12", "word123 word9", "word5"):
+        page.run("window.longest = 0")
+        search(page, words)
+        count = page.run(text("#count"))
+        assert int(count.split()[0]) > 0, (words, count)
+        longest.append(page.run("window.longest"))
+        page.press("Escape")
+        page.wait(f"{text('#count')} === '5000 of 5000 traces'")
+    # What the machine does for others at the time is no property of the page: the best of three.
+    assert min(longest) < 200, longest
     page.press("End")
     assert page.run(f"{list_}.scrollTop > 0 || {list_}.scrollHeight <= {list_}.clientHeight")
     assert not page.seen("Runtime.exceptionThrown")
