@@ -18,6 +18,7 @@ QUICKSTART = pathlib.Path(__file__).parent / "quickstart.py"
 # Each with its arguments; what is not named is the defence's own.
 DEFENCES = {
     "safe_think": {
+        "text": "Wait, think safely.",  # section 3; the stop is ours. lab_prefix_search.py looks for others
         "steps": "sentence",  # (lab) thoughts have no paragraphs
         "step_tokens": 64,  # ours: of a step where `steps` is "tokens"
         "threshold": 0.0,  # section 3

@@ -17,7 +17,7 @@ from etils import epath
 from lrm_align.arguments import Parser
 from lrm_align.errors import UserError, command
 from lrm_align.pages import book as books
-from lrm_align.pages import card, charts, comparison, drawing, page, rates, shelves
+from lrm_align.pages import card, charts, comparison, drawing, page, rates, shelves, words
 from lrm_align.pages import run as runs_
 from lrm_align.pages.rates import Report, combine, parts, rows
 from lrm_align.pages.run import Part, Run
@@ -32,6 +32,9 @@ def show(report: Report, console: rich.console.Console | None = None) -> None:
     """Prints the table of before and after, and what became of the traces; of a comparison, the table of methods."""
     if "methods" in report:
         comparison.show(report, console)
+        return
+    if "prefix_search" in report:
+        words.show(report["prefix_search"], report["title"], console)
         return
     width = 50 + 25 * len(parts(report))
     console = console or rich.console.Console(width=None if sys.stdout.isatty() else width)

@@ -65,8 +65,8 @@ class SafeThink:
         """As `on_tokens`, with one call of the guard for all."""
         for trace, state in zip(traces, states, strict=True):
             if not state:
-                state |= {"step": 0, "begin": self._beginning(trace), "tries": 0, "put": 0, "candidates": []}
-                state |= {"scores": [], "injected": 0}
+                state |= {"step": 0, "begin": after_opening(trace.ids.tolist(), self.opening), "tries": 0, "put": 0}
+                state |= {"candidates": [], "scores": [], "injected": 0}
         watched = [i for i, state in enumerate(states) if state["step"] < self.early and self._says(traces[i], state)]
         pairs = [(traces[i].meta["prompt"], self.text(traces[i].ids.tolist())) for i in watched]
         scores = dict(zip(watched, self.score(pairs) if pairs else [], strict=True))
@@ -78,10 +78,6 @@ class SafeThink:
     def settled(self, length: int, state: dict[str, Any]) -> int:
         """What stays, for those who show a completion as it grows: all but the step at hand."""
         return length if state and state["step"] >= self.early else state.get("begin", 0)
-
-    def _beginning(self, trace: Moment) -> int:
-        ids = trace.ids[: len(self.opening)].tolist()
-        return next((i for i, (one, mark) in enumerate(zip(ids, self.opening)) if one != mark), len(ids))
 
     def _says(self, trace: Moment, state: dict[str, Any]) -> bool:
         """Whether there is a step: white space alone is none."""
@@ -96,7 +92,7 @@ class SafeThink:
         if value is not None and value < self.threshold:
             state["candidates"].append([value, kept])
             if state["tries"] < self.resamples:
-                words = self.words[self._in_a_line(trace, begin)]
+                words = self.words[in_a_line(self.text, trace.ids.tolist(), begin)]
                 state |= {"tries": state["tries"] + 1, "put": len(words), "injected": state["injected"] + 1}
                 return Rewind(begin, Inject(words))
             if self.fallback == "stop":
@@ -109,10 +105,6 @@ class SafeThink:
         if kept != drawn:
             return Rewind(begin, Inject(kept))
         return Continue(again=state["step"] < self.early)
-
-    def _in_a_line(self, trace: Moment, begin: int) -> bool:
-        before = self.text(trace.ids[max(0, begin - 1) : begin].tolist())
-        return bool(before) and not before[-1].isspace()
 
 
 def safe_think(
@@ -181,6 +173,22 @@ def safe_think(
         fallback,
     )
     return Defence("safe_think", intervention=intervention)
+
+
+def after_opening(ids: Sequence[int], opening: Sequence[int]) -> int:
+    """Where a completion's first step begins: after the mark of a thought's beginning, as far as it has that.
+
+    >>> after_opening([7, 8, 3], [7, 8]), after_opening([3], [7, 8])
+    (2, 0)
+    """
+    head = list(ids[: len(opening)])
+    return next((i for i, (one, mark) in enumerate(zip(head, opening)) if one != mark), len(head))
+
+
+def in_a_line(text: Callable[[Sequence[int]], str], ids: Sequence[int], begin: int) -> bool:
+    """Whether what is put in at a position stands behind a character that is no white space."""
+    before = text(ids[max(0, begin - 1) : begin])
+    return bool(before) and not before[-1].isspace()
 
 
 def signed(score: Score) -> Score:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lrm_align.evals.statistics import wilson
 from lrm_align.pages import subjects as subjects_
+from lrm_align.pages import words
 from lrm_align.pages.curves import Line, panels
 from lrm_align.pages.drawing import COLOURS, MARKERS, Figure, label
 from lrm_align.pages.run import Run
@@ -35,6 +36,7 @@ def figures(runs: Sequence[Run], shelves: Sequence[Shelf], stepped_in: dict[str,
         *([] if any("methods" in run.report for run in runs) and len(runs) == 1 else [scatter(found)]),
         signs(found, stepped_in),
         depth(runs),
+        *searches(runs),
         drops(runs),
         training(panels(runs)),
         lengths(shelves),
@@ -161,6 +163,12 @@ def depth(runs: Sequence[Run]) -> Figure | None:
         draw,
         (6.0, 3.4),
     )
+
+
+def searches(runs: Sequence[Run]) -> list[Figure]:
+    """Safety gained against KL, a plot a prefix search."""
+    found = [run.report["prefix_search"] for run in runs if "prefix_search" in run.report]
+    return [words.figure(one, f"prefix_search_{i}" if i else "prefix_search") for i, one in enumerate(found)]
 
 
 def drops(runs: Sequence[Run]) -> Figure | None:

@@ -11,7 +11,7 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrm_align.pages import comparison, rates, safe, subjects
+from lrm_align.pages import comparison, rates, safe, subjects, words
 from lrm_align.pages.book import Book
 from lrm_align.pages.run import Run
 
@@ -105,6 +105,9 @@ def _settings(run: Run, named: bool) -> str:
 def _alone(run: Run) -> str:
     report = run.report
     sections = [comparison.page(report) if "methods" in report else _rate_table(report)]
+    if "prefix_search" in report:
+        found = report["prefix_search"]
+        sections = [_table(words.note(found), words.HEADINGS, words.rows(found))]
     if "evaluation" in report:
         sections.append(_evaluation(report["evaluation"]))
     sections += [f"<p>{safe.text(fact[0].upper() + fact[1:])}</p>" for fact in rates.facts(report)]

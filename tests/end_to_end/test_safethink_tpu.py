@@ -52,6 +52,7 @@ def arguments(root: pathlib.Path, **more) -> list[str]:
     return ["main", CONFIG, f"--workdir={root / 'run'}", *flags]
 
 
+@pytest.mark.slow
 def test_one_guard_steers_and_another_measures(tmp_path):
     main(arguments(tmp_path, **{"defence.args.step_tokens": 8}))
     report = json.loads((tmp_path / "run" / "report.json").read_text())
