@@ -14,7 +14,7 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from etils import epath
 from jax.sharding import Mesh
@@ -68,16 +68,16 @@ def main(argv: Sequence[str]) -> None:
     named = chosen(config, options["defence"])
     if named.factory:
         resolve(named.factory)
-    mesh, guards = _meshes(config)
-    student = Student(config.model, mesh)
-    if "guard" in config:
-        selection.check(config.guard)
-    defence = defended(student, guards, config, named)
-    shape = engine_shape(limits, student.config.max_positions, defence)
-    name = limits.name or _name(config.model.path)
     host, key = options["host"] or HOST, os.environ.get(KEY, "")
-    listening = http.bind(host, _port(options["port"]))
-    with listening:
+    with http.bind(host, _port(options["port"])) as listening:  # before anything slow
+        mesh, guards = _meshes(config)
+        student = Student(config.model, mesh)
+        if "guard" in config:
+            selection.check(config.guard)
+        guard = guard_of(config, named, guards)
+        defence = defending.defence(named, student, guard)
+        shape = engine_shape(limits, student.config.max_positions, defence)
+        name = limits.name or _name(config.model.path)
         address = _address(host, listening.getsockname()[1])
         facts = (
             f"{name} ({config.model.path}), defence {defence.name}, {shape.slots} slots of {shape.max_length} tokens"
@@ -86,6 +86,8 @@ def main(argv: Sequence[str]) -> None:
             print(json.dumps({**plain(config), "defence": plain(named)}, indent=1))
             print(f"would serve {facts} at {address}")
             return
+        if isinstance(defence.intervention, BatchIntervention):
+            defending.checked(guard())  # here, so that no request waits for its weights
         _record(invocation)
         live = _live(student, shape, config.seed, limits)
         service = Service(live, student.chat, defence, limits, shape.max_length)
@@ -114,23 +116,19 @@ def chosen(config: ConfigDict, flag: str | None) -> ConfigDict:
     return ConfigDict(found)
 
 
-def defended(student: Student, guards: Mesh, config: ConfigDict, named: ConfigDict) -> Defence:
-    """The defence, with its guard where it asks one.
+def guard_of(config: ConfigDict, named: ConfigDict, mesh: Mesh) -> Callable[[], Guard]:
+    """What builds the guard for a defence that asks one, when it is first asked: a dry run reads no weights.
 
     Raises:
-      UserError: no such factory, arguments that it does not take, something that is no defence, or one that needs a
-        guard where the config has none.
+      UserError: when asked, where the config has none.
     """
 
     def guard() -> Guard:
         if "guard" not in config:
             raise UserError(f"{named.factory} needs a guard, and the config has none: add config.guard")
-        return selection.guard(config.guard, guards)
+        return selection.guard(config.guard, mesh)
 
-    made = defending.defence(named, student, guard)
-    if isinstance(made.intervention, BatchIntervention):
-        defending.checked(guard())  # here, so that no request waits for its weights
-    return made
+    return guard
 
 
 def engine_shape(limits: ServeSettings, longest: int, defence: Defence) -> EngineShape:

@@ -27,10 +27,18 @@ def refused(capsys, *flags):
     return lines[-1]
 
 
-def test_a_port_in_use(capsys):
+def unbuilt():
+    raise AssertionError("the guard was built")
+
+
+GUARDED = ["--defence=safe_think", "--config.guard.factory=tests.test_serve:unbuilt"]
+
+
+@pytest.mark.parametrize("flags", [[], GUARDED])
+def test_a_port_in_use(capsys, flags):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = refused(capsys, f"--port={port}")
+        line = refused(capsys, f"--port={port}", *flags)
     assert f"port {port} of 127.0.0.1 is in use" in line and "another --port" in line
 
 
@@ -79,6 +87,8 @@ def test_dry_run(capsys):
     main(["serve", CONFIG, "--port=0", "--dry_run", "--defence=safe_path"])
     said = capsys.readouterr().out
     assert "would serve lab" in said and "defence safe_path" in said
+    main(["serve", CONFIG, "--port=0", "--dry_run", *GUARDED])
+    assert "defence safe_think" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
         main(["serve", "--help"])
     assert stopped.value.code == 0 and "--defence" in capsys.readouterr().out

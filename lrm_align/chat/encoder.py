@@ -1,10 +1,14 @@
 """Text to ids where control tokens come from us alone."""
 
+import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import tokenizers
+from tokenizers.models import BPE
+from tokenizers.normalizers import NFC
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase
 
 from lrm_align.chat.user_text import Marker
@@ -50,6 +54,10 @@ class SpanEncoder:
         """One more than the largest id."""
         return max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
+    @functools.cached_property
+    def _longest(self) -> int:
+        return _longest_id(self._plain, self._backend.get_added_tokens_decoder().values())
+
     def plain(self, text: str) -> list[int]:
         """Ids of text in which nothing is a control token."""
         return self._plain.encode(_encodable(text), add_special_tokens=False).ids
@@ -57,6 +65,17 @@ class SpanEncoder:
     def trusted(self, text: str) -> list[int]:
         """Ids of text whose control tokens are meant."""
         return self._spans(_encodable(text), Marker((), ""))
+
+    def fewest(self, text: str) -> int:
+        """A number that the ids of a text cannot fall short of, without encoding it: its bytes / those of the longest.
+
+        0 where text may get lost on the way to ids, as by a tokenizer that drops space or has one id for all that it
+        does not know.
+        """
+        if not self._longest:
+            return 0
+        text, normalizer = _encodable(text), self._plain.normalizer
+        return -(-len((normalizer.normalize_str(text) if normalizer else text).encode()) // self._longest)
 
     def mixed(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
         """Ids of (text, trusted) parts in a row: only trusted parts hold control tokens."""
@@ -96,6 +115,21 @@ def _pattern(token: tokenizers.AddedToken) -> str:
         pattern = (r"\s*" if token.lstrip else "") + f"({pattern})" + (r"\s*" if token.rstrip else "")
     # No group elsewhere: hundreds of plain alternatives share a literal start, which `re` then searches for.
     return pattern
+
+
+def _longest_id(plain: tokenizers.Tokenizer, added: Collection[tokenizers.AddedToken]) -> int:
+    """Most bytes of text behind one id, where ids spell out every byte; else 0."""
+    first = json.loads(plain.pre_tokenizer.__getstate__()) if plain.pre_tokenizer is not None else {}
+    steps = first.get("pretokenizers", [first])
+    spelled = any(step.get("type") == "ByteLevel" for step in steps)
+    kept = all(step.get("type") in ("ByteLevel", "Digits", "Split") for step in steps)
+    kept = kept and not any(step.get("behavior") == "Removed" for step in steps)
+    kept = kept and not any(token.lstrip or token.rstrip for token in added)
+    vocab = plain.get_vocab()  # a byte is one character there
+    known = isinstance(plain.model, BPE) and vocab.keys() >= set(ByteLevel.alphabet())
+    if not (spelled and kept and known) or not (plain.normalizer is None or isinstance(plain.normalizer, NFC)):
+        return 0
+    return max(*map(len, vocab), *(len(token.content.encode()) for token in added))
 
 
 def _without_added_tokens(backend: tokenizers.Tokenizer, control: dict[str, int]) -> tokenizers.Tokenizer:

@@ -21,17 +21,19 @@ class Started(NamedTuple):
 
 
 class Grown(NamedTuple):
-    """Further tokens of a sample, which no intervention will take back."""
+    """Further tokens of a sample, which no intervention will take back, and their `Source`s."""
 
     sample: int
     ids: list[int]
+    source: list[int]
 
 
 class Ended(NamedTuple):
-    """The last tokens of a sample, and the whole of it."""
+    """The last tokens of a sample with their `Source`s, and the whole of it."""
 
     sample: int
     ids: list[int]
+    source: list[int]
     completion: Completion
 
 
@@ -171,7 +173,7 @@ class Live:
         with self._wake:
             self._tokens += tokens
         for sample in lane.table.growing():
-            self._grow(sample.request, sample.sample, sample.ids[: sample.settled])
+            self._grow(sample.request, sample.sample, sample.ids[: sample.settled], sample.source)
         for completion in lane.table.finished():
             self._end(completion)
 
@@ -183,12 +185,12 @@ class Live:
             ticket.hear(Started())
         return [ticket.request for ticket in tickets]
 
-    def _grow(self, request: Request, sample: int, ids: np.ndarray) -> None:
+    def _grow(self, request: Request, sample: int, ids: np.ndarray, source: np.ndarray) -> None:
         ticket = self._tickets.get(request)
         if ticket is not None and ids.size > ticket.told[sample]:
-            fresh = ids[ticket.told[sample] :].tolist()
+            fresh = slice(ticket.told[sample], ids.size)
             ticket.told[sample] = ids.size
-            ticket.hear(Grown(sample, fresh))
+            ticket.hear(Grown(sample, ids[fresh].tolist(), source[fresh].tolist()))
 
     def _end(self, completion: Completion) -> None:
         ticket = self._tickets.get(completion.request)
@@ -199,7 +201,8 @@ class Live:
             self._finished += 1
             if not ticket.told:
                 self._tickets.pop(completion.request, None)
-        ticket.hear(Ended(completion.sample, completion.ids[told:].tolist(), completion))
+        ids, source = completion.ids[told:].tolist(), completion.source[told:].tolist()
+        ticket.hear(Ended(completion.sample, ids, source, completion))
 
     def _fail(self, tickets: list[_Ticket], error: BaseException) -> None:
         with self._wake:

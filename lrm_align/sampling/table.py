@@ -44,11 +44,12 @@ class _Live:
 
 
 class Growing(NamedTuple):
-    """A sample that goes on: its ids so far, of which the first `settled` will never be taken back."""
+    """A sample that goes on: its ids so far and their sources; the first `settled` will never be taken back."""
 
     request: Request
     sample: int
     ids: np.ndarray
+    source: np.ndarray
     settled: int
 
 
@@ -194,11 +195,12 @@ class SlotTable:
             )
 
     def growing(self) -> Iterator[Growing]:
-        """The samples that go on; their ids are a view that the next `advance` changes."""
+        """The samples that go on; their arrays are views that the next `advance` changes."""
         for slot, live in enumerate(self._live):
             if live is not None and live.stop_reason is None:
-                ids = self._ids_BxM[slot, : self._length_B[slot]]
-                yield Growing(live.request, live.sample, ids, settled(live.request, live.quiet, ids.size, live.state))
+                ids, source, *_ = self._columns(slot)
+                sure = settled(live.request, live.quiet, ids.size, live.state)
+                yield Growing(live.request, live.sample, ids, source, sure)
 
     def drop(self, unwanted: Callable[[Request], bool]) -> None:
         """Empties the slots of requests that nobody wants any more."""

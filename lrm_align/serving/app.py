@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,11 +19,13 @@ from starlette.types import Receive, Scope, Send
 
 from lrm_align.serving import protocol
 from lrm_align.serving.protocol import Asked, RefusedError
-from lrm_align.serving.service import Piece, Service, usage
+from lrm_align.serving.service import Begun, Piece, Service, usage
+from lrm_align.serving.text import ANSWER, THOUGHT
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)  # of the header, in lower case
 
 
 def application(service: Service, name: str, key: str, hosts: set[str] | None = None) -> Starlette:
@@ -39,7 +42,7 @@ def application(service: Service, name: str, key: str, hosts: set[str] | None = 
 
     def guarded(endpoint: Endpoint) -> Endpoint:
         async def answer(request: Request) -> Response:
-            if hosts is not None and (request.url.hostname or "") not in hosts:
+            if hosts is not None and _host(request) not in hosts:
                 raise RefusedError(403, f"this server answers to {', '.join(sorted(hosts))} only", code="wrong_host")
             sent = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
             if key and not hmac.compare_digest(sent.encode(), key.encode()):
@@ -64,10 +67,8 @@ def application(service: Service, name: str, key: str, hosts: set[str] | None = 
             raise RefusedError(415, f"the content-type is {kind[:100]!r}; it must be application/json")
         body = await _body(request, service.settings.body_bytes, service.settings.read_timeout)
         asked = protocol.parse(body, name, service.settings, service.max_length - 1)
-        made = await service.request(asked)
-        pieces = service.pieces(asked, made)
         id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
-        return _Answer(pieces, asked, len(made.prompt_ids), (id, created, name))
+        return _Answer(service.pieces(asked), asked, (id, created, name))
 
     async def health(request: Request) -> Response:
         defence = service.defence.name
@@ -86,11 +87,13 @@ def application(service: Service, name: str, key: str, hosts: set[str] | None = 
 class _Answer(Response):
     """An answer as JSON or as a stream of events; the client may hang up at any moment, which frees its slots.
 
-    Nothing is sent before the request has a slot: until then it can still be refused with a status of its own.
+    Nothing is sent before the request has a slot: until then it can still be refused with a status of its own. A whole
+    answer is cut into thought and answer as judges read it, a stream as `Parts` can tell at the time.
     """
 
-    def __init__(self, pieces: AsyncIterator[Piece | None], asked: Asked, prompt: int, head: tuple[str, int, str]):
-        self._pieces, self._asked, self._prompt, self._head = pieces, asked, prompt, head
+    def __init__(self, pieces: AsyncIterator[Begun | Piece], asked: Asked, head: tuple[str, int, str]):
+        self._pieces, self._asked, self._head = pieces, asked, head
+        self._prompt = 0  # tokens
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,28 +113,26 @@ class _Answer(Response):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await anext(self._pieces)
+            begun = await anext(self._pieces)
         except RefusedError as error:
             await _error(error)(scope, receive, send)
             return
+        assert isinstance(begun, Begun)
+        self._prompt = begun.prompt_tokens
         await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
-        messages: dict[int, dict[str, Any]] = {i: {"role": "assistant", "content": ""} for i in self._numbers()}
         ends: dict[int, Piece] = {}
         try:
             async for piece in self._pieces:
-                assert piece is not None
-                message = messages[piece.sample]
-                if piece.text:
-                    message[piece.part] = message.get(piece.part, "") + piece.text
-                if piece.finish is not None:
+                if isinstance(piece, Piece) and piece.finish is not None:
                     ends[piece.sample] = piece
         except RefusedError as error:
             await _error(error)(scope, receive, send)
             return
         choices = [
-            {"index": i, "message": messages[i], "logprobs": None, "finish_reason": ends[i].finish} for i in messages
+            {"index": i, "message": _message(ends[i]), "logprobs": None, "finish_reason": ends[i].finish}
+            for i in self._numbers()
         ]
         counted = usage(self._prompt, list(ends.values()))
         await JSONResponse(protocol.completion(*self._head, choices, counted))(scope, receive, send)
@@ -153,7 +154,7 @@ class _Answer(Response):
             for number in self._numbers():
                 await delta(number, {"role": "assistant", "content": ""})
             async for piece in self._pieces:
-                assert piece is not None
+                assert isinstance(piece, Piece)
                 if piece.finish is not None:
                     ends.append(piece)
                 await delta(piece.sample, {piece.part: piece.text} if piece.text else {}, piece.finish)
@@ -166,6 +167,17 @@ class _Answer(Response):
 
     def _numbers(self) -> range:
         return range(self._asked.samples)
+
+
+def _message(end: Piece) -> dict[str, str]:
+    thought = {THOUGHT: end.thought} if end.thought else {}
+    return {"role": "assistant", ANSWER: end.answer or "", **thought}
+
+
+def _host(request: Request) -> str:
+    """The name under which a client calls; "" where the header has no form that a browser sends."""
+    found = _HOST.fullmatch(request.headers.get("host", "").lower())
+    return found[1].strip("[]") if found else ""
 
 
 async def _hung_up(receive: Receive) -> None:

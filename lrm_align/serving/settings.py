@@ -22,13 +22,14 @@ class ServeSettings:
       lanes: threads that decode; see `EngineShape`.
       max_length: positions of a slot, prompt and completion; the model's own limit where that is smaller.
       steps_per_call: tokens between two looks of the host: how often a stream gets some, and a lookout for cancelling.
-      queue: samples that may wait for a slot; who comes then is told 429.
+      queue: samples that may wait for a slot, and conversations that may wait to be read; who comes then is told 429.
       samples: most choices of a request (`n`).
       body_bytes: most of a request's body; more is told 413.
       connections: most at a time; who comes then is told 503.
       read_timeout: seconds in which a request must have come in whole; 408.
-      queue_timeout: seconds that a request may wait for a slot; 503.
-      request_timeout: seconds until a request must be answered; 504, or an error in the stream.
+      queue_timeout: seconds that a request may be read and wait for a slot; 503.
+      request_timeout: seconds until a request must be answered; 504, or an error in the stream. Who has not taken it in
+        shortly after loses the connection.
       warm: compile everything before the first request.
     """
 

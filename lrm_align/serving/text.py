@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 
-from lrm_align.chat import THINK_CLOSE, THINK_OPEN, Chat
+from lrm_align.chat import THINK_CLOSE, THINK_OPEN, Chat, split_thinking
 
 THOUGHT, ANSWER = "reasoning_content", "content"  # as clients of reasoning models name them
 _BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character yet
+_LONGEST = 16  # ids that wait: a character has at most 4 bytes, and damaged text would hold up thousands
 
 
 class TextStream:
-    """The text of a completion, piece by piece; all pieces together are `chat.completion_text` of all ids."""
+    """The text of a completion, piece by piece; all pieces together are `chat.completion_text` of all ids.
+
+    Damaged text does not wait for its end, so that an id costs the same whatever came before. Where a decoder has no
+    place to cut it (SentencePiece's, whose broken bytes depend on all of their neighbours), it is shown as it stands.
+    """
 
     def __init__(self, chat: Chat):
         self._chat = chat
@@ -39,14 +44,27 @@ class TextStream:
         return text
 
     def _fresh(self) -> str:
-        text = self._decode(self._run)
-        if self._shown == len(self._run) or text.endswith(_BROKEN):
+        text, end = self._decode(self._run), len(self._run)
+        if self._shown == end:
             return ""
+        if text.endswith(_BROKEN):
+            if end - self._shown < _LONGEST:
+                return ""
+            end = self._cut()
+            text = self._decode(self._run[:end])
         before = self._decode(self._run[: self._shown])
         # The last shown ids stay as context: some decoders treat a text's first token in a way of its own.
         self._run = self._run[self._shown :]
-        self._shown = len(self._run)
+        self._shown = end - self._shown
         return text[len(before) :]
+
+    def _cut(self) -> int:
+        """Where the damaged run may be cut: between two characters, with room behind for one that is to be finished."""
+        text, size = self._decode(self._run), len(self._run)
+        for end in range(size - 3, size - 7, -1):
+            if self._decode(self._run[:end]) + self._decode(self._run[end:]) == text:
+                return end
+        return size
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self._chat.decode(ids, keep_control=False) if ids else ""
@@ -55,15 +73,18 @@ class TextStream:
 class Parts:
     """Cuts a growing text into (part, text) pieces: thought, then answer, each without space around it.
 
-    The thought ends at the first `</think>`. What may be the beginning of a mark or of a stop string waits until it is
-    clear.
+    A stream cannot know whether another `</think>` will come: here the thought ends at the first one, a later one is
+    text of the answer, and without `<think>` in front there is no thought. Only `whole`, which has seen the end, agrees
+    with `split_thinking` on all texts, as judges read them; on those with one thought in front both say the same.
+    What may be the beginning of a mark or of a stop string waits until it is clear.
 
     Args:
       opened: the prompt ends inside the thought.
-      stops: strings that end the answer; they are not part of it. The thought may hold them.
+      stops: strings that end the answer; they are not part of it. The thought, up to the first mark, may hold them.
 
     Attributes:
       part: that the text is in; None before it is clear.
+      closes: how many `</think>` have come.
       stopped: a stop string has come.
     """
 
@@ -73,11 +94,16 @@ class Parts:
         self._pending = ""  # not looked through yet
         self._space = ""  # space that is part of the text only if more follows
         self._begun = False  # the part has text
+        self._came: list[str] = []  # all of it
+        self._near = ""  # its end, which may be the beginning of a mark
+        self._dropped = 0  # characters at its end that a stop string took away
+        self.closes = 0
         self.stopped = False
 
     def feed(self, text: str, last: bool = False) -> list[tuple[str, str]]:
         """The pieces that are certain now; `last`: nothing more will come."""
         self._pending += text
+        self._note(text)
         pieces: list[tuple[str, str]] = []
         if self.part is None:
             self._begin(last)
@@ -93,20 +119,34 @@ class Parts:
             self._answer(pieces, last)
         return [piece for piece in pieces if piece[1]]
 
+    def whole(self) -> tuple[str | None, str | None]:
+        """(thought, answer) of all that has come, up to the stop string: `split_thinking` of it."""
+        text = "".join(self._came)
+        return split_thinking(text[: len(text) - self._dropped], self._opened)
+
+    def _note(self, text: str) -> None:
+        if not self.stopped:
+            self._came.append(text)
+            near = self._near + text
+            self.closes += near.count(THINK_CLOSE)
+            self._near = near[1 - len(THINK_CLOSE) :]
+
     def _begin(self, last: bool) -> None:
-        start = self._pending.lstrip()
+        start = self._pending = self._pending.lstrip()
         if start.startswith(THINK_OPEN):
             self.part, self._pending = THOUGHT, start.removeprefix(THINK_OPEN)
         elif last or not THINK_OPEN.startswith(start):
-            self.part, self._pending = (THOUGHT if self._opened else ANSWER), start
+            self.part = THOUGHT if self._opened else ANSWER
 
     def _answer(self, pieces: list[tuple[str, str]], last: bool) -> None:
         if not self._begun:
             self._pending = self._pending.lstrip()
         found = [at for at in (self._pending.find(stop) for stop in self._stops) if at >= 0]
-        if self.stopped or found:
-            cut = 0 if self.stopped else min(found)
-            self.stopped = True
+        if self.stopped:
+            cut = 0
+        elif found:
+            cut = min(found)
+            self._dropped, self.stopped = len(self._pending) - cut, True
         else:
             cut = len(self._pending) - (0 if last else _beginning(self._pending, self._stops))
         self._emit(pieces, self._pending[:cut])
@@ -114,11 +154,12 @@ class Parts:
 
     def _emit(self, pieces: list[tuple[str, str]], text: str) -> None:
         assert self.part is not None
-        text = self._space + text if self._begun else text.lstrip()
+        text = text if self._begun else text.lstrip()
         kept = text.rstrip()
-        self._space = text[len(kept) :]
-        self._begun = self._begun or bool(kept)
-        pieces.append((self.part, kept))
+        if kept:
+            pieces.append((self.part, self._space + kept))
+            self._space, self._begun = "", True
+        self._space += text[len(kept) :]
 
 
 def _beginning(text: str, strings: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -77,11 +78,13 @@ class Server(NamedTuple):
 
 @contextlib.contextmanager
 def serving(
-    defence: Defence | None = None, key: str = "", hosts: set[str] | None = None, **settings: Any
+    defence: Defence | None = None, key: str = "", hosts: set[str] | None = None, buffer: int = 0, **settings: Any
 ) -> Iterator[Server]:
-    """A server with these settings of `config.serve`."""
+    """A server with these settings of `config.serve`; `buffer`: bytes that the system sends ahead of a reader."""
     limits = ServeSettings(name="lab", top_p=1.0, **settings)
     listening = ours.bind("127.0.0.1", 0)
+    if buffer:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     live = Live(engine(), limits.queue)
     service = Service(live, chat(), defence or Defence("none"), limits, SHAPE.max_length)
     server = ours.server(app.application(service, "lab", key, hosts), limits)

@@ -1,8 +1,6 @@
 """The server over a real socket, by OpenAI's own client and by clients that behave badly."""
 
 import concurrent.futures
-import os
-import pathlib
 import socket
 import time
 
@@ -135,9 +133,12 @@ def test_keys():
 
 
 def test_a_page_elsewhere_cannot_ask():
-    with serving(hosts={"127.0.0.1", "localhost"}) as server:
-        assert server.call("GET", "/v1/models", host="evil.example")[0] == 403
-        assert server.call("GET", "/v1/models", host=f"localhost:{server.port}")[0] == 200
+    with serving(hosts={"127.0.0.1", "localhost", "::1"}) as server:
+        other = ("evil.example", "[", "a b", "", "localhost:evil", "localhost\xe9", "127.0.0.1.evil.example", "[::2]")
+        for host in other:
+            assert server.call("GET", "/v1/models", host=host)[0] == 403, host
+        for host in (f"localhost:{server.port}", "LOCALHOST", "[::1]:80"):
+            assert server.call("GET", "/v1/models", host=host)[0] == 200, host
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -220,22 +221,23 @@ def test_a_faulty_defence_is_told_and_not_shown():
         assert server.idle() and server.call("GET", "/health")[0] == 200
 
 
-@pytest.mark.slow
-def test_memory_is_flat_over_2000_requests(server):
-    statm = pathlib.Path("/proc/self/statm")
-    if not statm.exists():
-        pytest.skip("only where /proc tells the memory in use")
+def test_injected_tokens_before_a_stop_string_count():
+    words = tuple(chat().encode_trusted("<think>\nI am careful.\n</think>\n\nI will stop here"))
+    with serving(defence=Defence("primer", intervention=ForcedPrefix(words))) as server:
+        _, body, _ = server.ask(stop=["stop here"])
+    details = body["usage"]["completion_tokens_details"]
+    assert body["choices"][0]["message"]["content"] == "I will"
+    assert 0 < details["injected_tokens"] == body["usage"]["completion_tokens"] <= len(words)
 
-    def used():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def some(count):
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            asked = [{"max_tokens": 8, "stream": False, "seed": i} for i in range(count)]
-            assert {status for status, _, _ in pool.map(lambda fields: server.ask(**fields), asked)} == {200}
-
-    some(300)
-    before = used()
-    some(2000)
-    assert used() - before < 16 * 2**20
-    assert server.idle() and not server.live._tickets
+def test_whole_answers_are_cut_as_judges_cut_them():
+    words = tuple(chat().encode_trusted("<think>\none</think>\n\ntwo</think>\n\nthree stop"))
+    with serving(defence=Defence("primer", intervention=ForcedPrefix(words))) as server:
+        _, body, _ = server.ask(stop=["stop"])
+    assert body["choices"][0]["message"] == {
+        "role": "assistant", "reasoning_content": "one</think>\n\ntwo", "content": "three"
+    }  # fmt: skip
+    text = chat().completion_text(words).removesuffix("stop")
+    assert chat().split_thinking(text) == ("one</think>\n\ntwo", "three")
+    before = words[: len(words) - 1 - words[::-1].index(chat().encoder.control["</think>"])]
+    assert body["usage"]["completion_tokens_details"]["reasoning_tokens"] == len(before)

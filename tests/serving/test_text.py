@@ -1,10 +1,11 @@
 """Text as it comes is the text of the whole, in whole characters, cut into thought and answer."""
 
+import itertools
 import random
 
 import pytest
 
-from lrm_align.chat import Chat
+from lrm_align.chat import Chat, split_thinking
 from lrm_align.lab import CHECKPOINT
 from lrm_align.serving.text import ANSWER, THOUGHT, Parts, TextStream
 from tests.tokenizer_families import small
@@ -46,6 +47,20 @@ def test_half_a_character_waits(chat):
     assert not any("\ufffd" in piece for piece in streamed(chat, ids, 1, random.Random(0)))
 
 
+def test_damaged_text_does_not_wait_for_its_end(chat, monkeypatch):
+    tokens = {chat.decode([id], keep_control=False): id for id in range(len(chat.tokenizer))}
+    broken = next(id for text, id in tokens.items() if text == "\ufffd")
+    halves = chat.encode_plain("日")[:2]
+    stream, longest, decode = TextStream(chat), [], chat.decode
+    monkeypatch.setattr(chat, "decode", lambda ids, **more: longest.append(len(ids)) or decode(ids, **more))
+    ids = ([broken] * 37 + halves) * 5 + [broken] * 400 + chat.encode_plain("日本")
+    pieces = [stream.feed([id]) for id in ids]
+    assert max(longest) < 50  # an id costs the same whatever came before
+    most = max(len(list(run)) for empty, run in itertools.groupby(pieces, lambda piece: not piece) if empty)
+    assert most < 20
+    assert "".join([*pieces, stream.end()]) == chat.completion_text(ids)
+
+
 def cut(text, opened=False, stops=(), size=1):
     parts, found = Parts(opened, stops), {THOUGHT: "", ANSWER: ""}
     for start in range(0, len(text), size):
@@ -75,6 +90,32 @@ def cut(text, opened=False, stops=(), size=1):
 )
 def test_parts(text, opened, thought, answer, size):
     assert cut(text, opened, size=size) == (thought, answer, False)
+    if text.count("</think>") < 2:
+        found = split_thinking(text, opened)
+        assert (found[0] or "", found[1] or "") == (thought, answer)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("text", "opened", "told"),
+    [
+        ("<think>a</think>b</think>c", False, "<think>a</think>b</think>c"),
+        (" a</think>\n\nb\n</think> c STOP d", True, " a</think>\n\nb\n</think> c "),
+        ("a STOP b</think> c", False, "a "),
+        ("<think> a STOP b</think>  STOP", False, "<think> a STOP b</think>"),
+        ("no mark</think>4", False, "no mark</think>4"),
+        ("  ", True, "  "),
+    ],
+)
+def test_the_whole_is_cut_as_judges_cut_it(text, opened, told, size):
+    parts = Parts(opened, ["STOP"])
+    for start in range(0, len(text), size):
+        parts.feed(text[start : start + size])
+        if parts.stopped:
+            break
+    parts.feed("", last=True)
+    assert parts.whole() == split_thinking(told, opened)
+    assert size > 3 or parts.closes == told.count("</think>")
 
 
 @pytest.mark.parametrize("size", [1, 2, 1000])
