@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import pytest
+
 from lrm_align.main import main
 from tests.end_to_end import tiny
 from tests.tokenizer_families import small
