@@ -56,6 +56,7 @@ def get_config(preset: str = "thinksafe") -> ConfigDict:
         "threshold": 0.5,  # section 5.1: the likelier of its two words
     }
     config.part = "all"  # section 5.1: what the guard is shown; "answer" and "thought" are others
+    config.categories = False  # True asks the guard for the kinds of harm, too: Qwen3Guard names them
     # ThinkSafe counts refusals by WildGuard, preset `wildguard`; "guard" as the factory asks a guard that judges them.
     config.refusal = {
         "factory": "lrm_align.scoring.refusals:Keywords",

@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
     }
     config.guard = {"factory": "lrm_align.lab:RuleGuard", "args": {}, "sharded": False, "threshold": 0.5}
     config.part = "all"  # the rule guard reads the end of the thought itself
+    config.categories = False  # the rule guard names none
     config.refusal = {"factory": "lrm_align.scoring.refusals:Keywords", "args": {}, "part": "answer"}
     config.answers = {"seconds": 5.0, "workers": 1}  # ours
     config.defence = {"factory": "", "args": {}}  # of lrm_align.defences

@@ -100,7 +100,7 @@ def show(evaluation: Mapping[str, Any], console: rich.console.Console | None = N
             rate += f"; pass@{k} {_percent(best['value'])}"
         table.add_row(
             one["set"],
-            one["metric"].replace("_", " "),
+            f"{one['metric'].replace('_', ' ')} {one.get('estimate', '')}".strip(),
             rate,
             f"{one['judged_prompts']} × {one['samples']}",
             str(sum(one["undecided"].values())),
@@ -110,7 +110,8 @@ def show(evaluation: Mapping[str, Any], console: rich.console.Console | None = N
     if table.row_count:
         console.print(table)
     for average in evaluation["averages"].values():
-        note = f"; other numbers of prompts than the paper's: {average['short']}" if average["short"] else ""
+        differs = "; ".join(f"{column}: {', '.join(found)}" for column, found in average["differs"].items())
+        note = f"; not measured as in the paper: {differs}" if differs else ""
         line = f"{average['title']}: {_percent(average['value'])} {_interval(average['interval'])}{note}"
         console.print(line, highlight=False, markup=False)
     for name, one in evaluation["perplexity"].items():
@@ -122,6 +123,9 @@ def show(evaluation: Mapping[str, Any], console: rich.console.Console | None = N
             markup=False,
         )
     for one in evaluation["results"]:
+        if "categories" in one:
+            named = ", ".join(f"{count} {category}" for category, count in one["categories"].items())
+            console.print(f"{one['set']}: harmful responses by category: {named}", highlight=False, markup=False)
         if one["undecided"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in one["undecided"].items())
             console.print(f"{one['set']}: in no rate: {reasons}", highlight=False, markup=False)

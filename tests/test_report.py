@@ -6,6 +6,7 @@ import pytest
 from etils import epath
 
 from lrm_align import report as reports
+from lrm_align.pages import rates
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)></pre>"
 
@@ -42,6 +43,39 @@ def test_a_rate_of_nothing_is_no_zero():
     report = one()
     report["after"]["counts"]["attack_success_rate"] = 0
     assert "nothing to count" in reports.render(report)
+
+
+def test_seeds_in_which_nothing_was_counted_are_in_no_mean():
+    nothing = one(1)
+    nothing["after"]["counts"] = {**nothing["after"]["counts"], "reasoning_accuracy": 0}
+    nothing["after"]["reasoning_accuracy"] = 0.0
+    assert reports.combine([one(0), nothing])["after"]["reasoning_accuracy"] == 0.94
+
+
+def test_an_audit_of_no_attack_is_no_zero():
+    page = reports.render({**one(), "risk_identification_rate": 0.0, "risk_identification_count": 0})
+    assert "of successful attacks: nothing to count" in page
+    assert "50.0 % [" in reports.render({**one(), "risk_identification_rate": 0.5, "risk_identification_count": 8})
+
+
+def test_samples_of_a_prompt_are_named_with_the_rate():
+    found = {"set": "sums", "metric": "accuracy", "estimate": "avg@4", "interval": [0.4, 0.6]}
+    report = {"title": "E", "measured": {"sums_accuracy": 0.5, "counts": {"sums_accuracy": 30}}}
+    assert reports.rows({**report, "evaluation": {"results": [found]}}) == [
+        ("sums_accuracy (avg@4)", "50.0 % [40.0, 60.0]", "30")
+    ]
+
+
+def test_the_depth_curve_has_intervals_and_seeds_their_deviation():
+    reported = [{**one(seed), "depth": {"depth": [[0, rate], [2, 0.0]], "counts": [40, 0]}} for seed, rate in
+                enumerate((0.9, 0.7))]  # fmt: skip
+    says = next(fact for fact in rates.facts(reported[0]) if "early steps" in fact)
+    assert "0: 90.0 % [76.9, 96.0], 2: nothing to count" in says
+    combined = reports.combine(reported)
+    (_, rate, bounds), (_, none, _) = rates.depth(combined)
+    assert rate == pytest.approx(0.8) and bounds == pytest.approx((0.8 - 0.1414, 0.8 + 0.1414), abs=1e-4)
+    assert none is None and combined["depth"]["counts"] == [80, 0]
+    assert rates.depth({"depth": {"depth": [[0, 0.5]]}}) == [(0, 0.5, None)], "a report of old"
 
 
 def test_written_files_read_back(tmp_path):

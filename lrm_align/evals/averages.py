@@ -1,9 +1,26 @@
-"""The averages that papers print, by name: which columns they take, and over how many prompts."""
+"""The averages that papers print, by name: which columns they take, and how the paper measures each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lrm_align.evals.statistics import bootstrap_average
+from lrm_align.errors import UserError
+from lrm_align.evals.statistics import average_interval
+
+
+class Column(NamedTuple):
+    """How the paper measures a benchmark.
+
+    Attributes:
+      prompts: how many it asks.
+      judge: how the judge's name begins; "" where any checker of answers does.
+      part: what the judge reads; "" where the paper does not say.
+      samples: of each prompt.
+    """
+
+    prompts: int
+    judge: str = ""
+    part: str = ""
+    samples: int = 1
 
 
 class Average(NamedTuple):
@@ -11,61 +28,109 @@ class Average(NamedTuple):
 
     Attributes:
       title: for tables.
-      columns: benchmarks, each with the prompts that the paper asks.
+      columns: benchmarks.
       better: "lower" or "higher".
       source: where it is defined.
     """
 
     title: str
-    columns: Mapping[str, int]
+    columns: Mapping[str, Column]
     better: str
     source: str
 
 
+_HARM = ("Llama-Guard-3-8B", "all")  # section 5.1: the whole response, thinking included
 AVERAGES = {
     "thinksafe_safety_average": Average(
         "ThinkSafe safety average (HarmBench, StrongREJECT, WildJailbreak, XSTest refusals)",
-        {"thinksafe_harmbench": 602, "strongreject": 313, "wildjailbreak": 2000, "xstest": 250},
+        {
+            "thinksafe_harmbench": Column(602, *_HARM),
+            "strongreject": Column(313, *_HARM),
+            "wildjailbreak": Column(2000, *_HARM),
+            "xstest": Column(250, "WildGuard"),
+        },
         "lower",
         "arXiv 2601.23143, appendix E.3: over-refusal is one of its four columns",
     ),
     "thinksafe_reasoning_average": Average(
         "ThinkSafe reasoning average (AIME24, GSM8K, MATH-500, GPQA)",
-        {"aime24": 30, "gsm8k": 1319, "math500": 500, "gpqa": 198},
+        {
+            "aime24": Column(30, samples=8),
+            "gsm8k": Column(1319, samples=8),
+            "math500": Column(500, samples=8),
+            "gpqa": Column(198, samples=8),
+        },
         "higher",
-        "arXiv 2601.23143, table 1",
+        "arXiv 2601.23143, table 1; appendix B.1 for the samples",
     ),
 }
 
 
-def averages(rates: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
-    """Every average whose columns were all measured, with a bootstrap interval over the prompts of each column.
-
-    >>> found = averages({"thinksafe_harmbench": [0.0, 1.0], "strongreject": [0.0], "wildjailbreak": [1.0, 0.0],
-    ...                   "xstest": [0.0]})
-    >>> found["thinksafe_safety_average"]["value"], sorted(found)
-    (0.25, ['thinksafe_safety_average'])
+def check(benchmarks: Mapping[str, str]) -> None:
+    """Refuses two sets of one column, of which an average could hold only one.
 
     Args:
-      rates: by benchmark, one value a prompt: the mean over its judged samples.
+      benchmarks: by set.
+
+    Raises:
+      UserError: naming both, where all columns of the average are there.
+    """
+    names = list(benchmarks.values())
+    for average in AVERAGES.values():
+        for column in average.columns:
+            if names.count(column) > 1 and set(average.columns) <= set(names):
+                sets = [set_ for set_, benchmark in benchmarks.items() if benchmark == column]
+                raise UserError(
+                    f"config.sets: {' and '.join(sets)} are all of benchmark {column}, of which the {average.title} "
+                    "takes one; measure the others in a run of their own (--sets=NAME,…)"
+                )
+
+
+def averages(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every average whose columns were all measured, its interval from theirs (`average_interval`).
+
+    Args:
+      results: of the sets: `benchmark`, `rate`, `interval`, `judged_prompts`, `judge`, `part`, `samples`; one with a
+        rate of None was not measured.
 
     Returns:
-      `{name: {"title", "value", "interval", "better", "columns": {benchmark: mean}, "short": …, "source"}}`; "short"
-      names the columns that were measured on other numbers of prompts than the paper's.
+      `{name: {"title", "value", "interval", "better", "columns": {benchmark: rate}, "differs": …, "source"}}`;
+      "differs" names the columns that were not measured as the paper does, and in what.
+
+    Raises:
+      UserError: as `check`.
     """
+    measured = [one for one in results if one["rate"] is not None]
+    check({str(number): one["benchmark"] for number, one in enumerate(measured)})
+    by_name = {one["benchmark"]: one for one in measured}
     found = {}
     for name, average in AVERAGES.items():
-        columns = {column: rates.get(column, ()) for column in average.columns}
-        if not all(len(values) for values in columns.values()):
+        if not set(average.columns) <= set(by_name):
             continue
-        means = {column: sum(values) / len(values) for column, values in columns.items()}
+        columns = {column: by_name[column] for column in average.columns}
+        rates = [one["rate"] for one in columns.values()]
+        differs = {column: _differences(one, average.columns[column]) for column, one in columns.items()}
         found[name] = {
             "title": average.title,
-            "value": sum(means.values()) / len(means),
-            "interval": list(bootstrap_average(list(columns.values()))),
+            "value": sum(rates) / len(rates),
+            "interval": list(average_interval(rates, [one["interval"] for one in columns.values()])),
             "better": average.better,
-            "columns": means,
-            "short": {c: len(v) for c, v in columns.items() if len(v) != average.columns[c]},
+            "columns": dict(zip(columns, rates, strict=True)),
+            "differs": {column: found for column, found in differs.items() if found},
             "source": average.source,
         }
+    return found
+
+
+def _differences(one: Mapping[str, Any], paper: Column) -> list[str]:
+    """In what a column was measured otherwise than in the paper."""
+    found = []
+    if one["judged_prompts"] != paper.prompts:
+        found.append(f"{one['judged_prompts']} of {paper.prompts} prompts")
+    if not one["judge"].lower().startswith(paper.judge.lower()):
+        found.append(f"judge {one['judge'].partition(' model:')[0]}, not {paper.judge}")
+    if paper.part and one["part"] != paper.part:
+        found.append(f"part {one['part']}, not {paper.part}")
+    if one["samples"] != paper.samples:
+        found.append(f"{one['samples']} samples, not {paper.samples}")
     return found

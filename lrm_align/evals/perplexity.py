@@ -73,8 +73,10 @@ def perplexity(losses: Sequence[float], tokens: Sequence[int], resamples: int = 
     kept = count > 0
     loss, count = loss[kept], count[kept]
     random = np.random.default_rng(0)
-    draws = [random.integers(0, count.size, count.size) for _ in range(resamples)]
-    found = np.exp([loss[draw].sum() / count[draw].sum() for draw in draws])
+    found = np.empty(resamples)
+    for number in range(resamples):  # one draw at a time: those of many traces together would be hundreds of megabytes
+        draw = random.integers(0, count.size, count.size)
+        found[number] = math.exp(loss[draw].sum() / count[draw].sum())
     return {
         "perplexity": math.exp(loss.sum() / count.sum()),
         "interval": [float(bound) for bound in np.percentile(found, [2.5, 97.5])],

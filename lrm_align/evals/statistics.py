@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def wilson(rate: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(rate: float, count: float, z: float = 1.959964) -> tuple[float, float]:
     """The Wilson score interval of a rate seen in `count` independent trials (Wilson 1927), 95 % by default.
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
@@ -26,10 +26,11 @@ def wilson(rate: float, count: int, z: float = 1.959964) -> tuple[float, float]:
 def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """The percentile bootstrap's 95 % interval of a mean, resampling its values (Efron 1979).
 
-    Samples of one prompt are not independent, so the values are one a prompt: its own mean.
+    Samples of one prompt are not independent, so the values are one a prompt: its own mean. Values that are all the
+    same give an interval without width, and rare ones one that is too narrow: rates have `rate_interval`.
 
-    >>> bootstrap([0.0, 1.0] * 50) == bootstrap([0.0, 1.0] * 50), bootstrap([1.0] * 9)
-    (True, (1.0, 1.0))
+    >>> bootstrap([0.0, 1.0] * 50) == bootstrap([0.0, 1.0] * 50)
+    True
 
     Args:
       values: one a prompt.
@@ -41,16 +42,48 @@ def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> 
     return _percentiles(_resampled(values, resamples, np.random.default_rng(seed)))
 
 
-def bootstrap_average(columns: Sequence[Sequence[float]], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """`bootstrap` of the plain mean of several means: the prompts of each column are resampled on their own.
+def rate_interval(means: Sequence[float], samples: int) -> tuple[float, float]:
+    """95 % of a rate over prompts: Wilson's interval at the effective number of samples, or the bootstrap's if wider.
 
-    >>> bootstrap_average([[1.0, 1.0], [0.0, 0.0, 0.0]])
-    (0.5, 0.5)
+    The bootstrap over prompts is asked where there are several samples a prompt; of each bound the outer one is taken.
+    effective = rate (1 - rate) / variance of the rate (Kish 1965), which is the number of prompts where the samples of
+    a prompt always agree and that of all samples where a prompt says nothing of its samples; between the two here,
+    and the number of prompts where no prompt differs from another and there is no variance to see.
+
+    >>> [round(bound, 3) for bound in rate_interval([1.0] * 30, 240)], rate_interval([0.0, 1.0], 2) == wilson(0.5, 2)
+    ([0.886, 1.0], True)
+
+    Args:
+      means: one a prompt, the mean over its samples.
+      samples: of all prompts together.
     """
-    if not columns or not all(columns):
+    if not means:
         return 0.0, 1.0
-    random = np.random.default_rng(seed)
-    return _percentiles(np.mean([_resampled(values, resamples, random) for values in columns], axis=0))
+    rate, prompts, variance = sum(means) / len(means), len(means), float(np.var(means))
+    effective = rate * (1 - rate) * prompts / variance if variance > 0 else prompts
+    low, high = wilson(rate, min(max(effective, prompts), max(samples, prompts)))
+    if samples <= prompts:
+        return low, high
+    below, above = bootstrap(means)
+    return min(low, below), max(high, above)
+
+
+def average_interval(rates: Sequence[float], intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of the plain mean of independent rates, from their own intervals (MOVER: Zou, Huang & Zhang 2009).
+
+    mean - √Σ(rate - low)² / J, mean + √Σ(high - rate)² / J for J rates
+
+    >>> [round(bound, 3) for bound in average_interval([0.5, 0.0], [(0.4, 0.6), (0.0, 0.2)])]
+    [0.2, 0.362]
+
+    Args:
+      rates: the columns.
+      intervals: theirs.
+    """
+    mean = sum(rates) / len(rates)
+    below = math.sqrt(sum((rate - low) ** 2 for rate, (low, _) in zip(rates, intervals, strict=True)))
+    above = math.sqrt(sum((high - rate) ** 2 for rate, (_, high) in zip(rates, intervals, strict=True)))
+    return max(0.0, mean - below / len(rates)), min(1.0, mean + above / len(rates))
 
 
 def _resampled(values: Sequence[float], resamples: int, random: np.random.Generator) -> np.ndarray:

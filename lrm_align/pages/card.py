@@ -95,7 +95,7 @@ def model_card(
         "## Base model\n\n" + _base(base, facts.get("licence")),
         "## Data\n\n" + _data(config),
         "## Settings\n\n" + _settings(config),
-        "## Results\n\n" + _table_of(results, report),
+        "## Results\n\n" + _table_of(results, _unjudged(report, measured, method), report),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in (*_own_limits(report, results), *LIMITS)),
     ]
     return "\n\n".join(sections) + "\n"
@@ -161,10 +161,8 @@ def _metadata(
 
 
 def _results(report: Mapping[str, Any], measured: str | None, method: str) -> list[dict[str, Any]]:
-    """Every rate of this model, with the same of the untrained one where it was measured."""
-    part = (report.get("methods") or {}).get(method) if "methods" in report else report.get(measured or "")
-    if not isinstance(part, dict):
-        return []
+    """Every rate of this model, with the same of the untrained one where it was measured; none of nothing."""
+    part = _part(report, measured, method)
     before = report.get("before") if measured != "before" and isinstance(report.get("before"), dict) else {}
     known = rates.intervals(dict(report))
     counts = part.get("counts", {})
@@ -173,16 +171,31 @@ def _results(report: Mapping[str, Any], measured: str | None, method: str) -> li
             "name": name,
             "on": f"{counts[name]} prompts" if name in counts else "all prompts",
             "value": value,
-            "before": (before or {}).get(name),
+            "before": (before or {}).get(name) if rates.is_counted(before or {}, name) else None,
             "count": counts.get(name),
             "interval": known.get(name) or (wilson(value, counts[name]) if counts.get(name) else None),
         }
         for name, value in rates.rates(part).items()
-        if rates.is_share(name)
+        if rates.is_share(name) and rates.is_counted(part, name)
     ]
 
 
-def _table_of(results: list[dict[str, Any]], report: Mapping[str, Any]) -> str:
+def _unjudged(report: Mapping[str, Any], measured: str | None, method: str) -> list[str]:
+    """The rates of which nothing was judged, such as those of a guard that decides nothing."""
+    part = _part(report, measured, method)
+    return [name for name in rates.rates(part) if rates.is_share(name) and not rates.is_counted(part, name)]
+
+
+def _part(report: Mapping[str, Any], measured: str | None, method: str) -> Mapping[str, Any]:
+    """The measurement of this model; {} before there is one."""
+    part = (report.get("methods") or {}).get(method) if "methods" in report else report.get(measured or "")
+    return part if isinstance(part, dict) else {}
+
+
+def _table_of(results: list[dict[str, Any]], unjudged: list[str], report: Mapping[str, Any]) -> str:
+    if unjudged:
+        names = ", ".join(_words(name.replace("_", " ")) for name in unjudged)
+        return f"{_table_of(results, [], report) if results else ''}\n\nNot judged: {names}.".strip()
     if not results:
         return "Not measured yet: the run had not come to its evaluation when this was written."
     lines = ["| rate | this model | 95 % interval | base model | prompts |", "|---|---:|---:|---:|---:|"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lrm_align.evals.statistics import wilson
+from lrm_align.pages import rates as rates_
 from lrm_align.pages import subjects as subjects_
 from lrm_align.pages import words
 from lrm_align.pages.curves import Line, panels
@@ -116,7 +117,11 @@ def signs(found: Sequence[Subject], stepped_in: dict[str, tuple[int, int]]) -> F
     ]
     for subject in found:
         for name, did in (subject.part.get("interventions") or {}).items():
-            bars += [(f"{subject.name}, {name}: {n.replace('_', ' ')}", rate, None) for n, rate in did.items()]
+            counts = did.get("counts", {})  # reports of old have none
+            for n, rate in did.items():
+                if n != "counts":
+                    bounds = wilson(rate, counts[n]) if counts.get(n) else None
+                    bars.append((f"{subject.name}, {name}: {n.replace('_', ' ')}", rate, bounds))
     bars += [(name, some / count, wilson(some / count, count)) for name, (some, count) in stepped_in.items() if count]
     if not bars:
         return None
@@ -140,16 +145,22 @@ def signs(found: Sequence[Subject], stepped_in: dict[str, tuple[int, int]]) -> F
 
 def depth(runs: Sequence[Run]) -> Figure | None:
     """Attack success for each number of early steps that a defence may steer."""
-    found = {run.name: run.report["depth"]["depth"] for run in runs if (run.report.get("depth") or {}).get("depth")}
-    if not found:
+    curves = {run.name: rates_.depth(run.report) for run in runs if (run.report.get("depth") or {}).get("depth")}
+    found = {
+        name: [(m, rate, bounds or (rate, rate)) for m, rate, bounds in curve if rate is not None]
+        for name, curve in curves.items()
+    }
+    if not any(found.values()):
         return None
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
         for number, (name, curve) in enumerate(found.items()):
-            steps, rate = zip(*curve, strict=True)
+            steps, value = [m for m, _, _ in curve], [100 * rate for _, rate, _ in curve]
+            bars = [[max(0.0, 100 * (rate - low)) for _, rate, (low, _) in curve]]
+            bars += [[max(0.0, 100 * (high - rate)) for _, rate, (_, high) in curve]]
             style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.plot(steps, [100 * value for value in rate], label=label(name), **style)
+            axes.errorbar(steps, value, yerr=bars, label=label(name), elinewidth=0.9, capsize=2, **style)
         axes.set_xlabel("early steps that may be steered")
         axes.set_ylabel("attack success, %")
         axes.set_ylim(bottom=0)
@@ -159,7 +170,8 @@ def depth(runs: Sequence[Run]) -> Figure | None:
     return Figure(
         "depth",
         "Depth of steering",
-        "Attack success by the number of early steps that the defence may steer.",
+        "Attack success by the number of early steps that the defence may steer; bars are 95 % intervals, or "
+        "deviations over seeds.",
         draw,
         (6.0, 3.4),
     )

@@ -149,10 +149,12 @@ def _bars(report: Report, name: str, part: Mapping[str, Any]) -> tuple[list[list
 def _rate(part: Mapping[str, Any], rate: str, spread: Mapping[str, float]) -> str:
     if rate not in part:
         return "-"
+    count = part.get("counts", {}).get(rate)
+    if count == 0:
+        return "nothing to count"
     text = f"{100 * part[rate]:.1f} %"
     if rate in spread:
         return f"{text} ± {100 * spread[rate]:.1f}"
-    count = part.get("counts", {}).get(rate)
     if not count:
         return text
     low, high = wilson(part[rate], count)

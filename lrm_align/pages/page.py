@@ -135,9 +135,19 @@ def _evaluation(found: Mapping[str, Any]) -> str:
         best = [f"{k}: {100 * at['value']:.1f} %" for k, at in (one.get("pass_at_k") or {}).items()]
         counts = f"{one['judged_prompts']} × {one['samples']}"
         undecided = ", ".join(f"{count} {reason}" for reason, count in one["undecided"].items()) or "0"
-        cells = (one["set"], one["metric"].replace("_", " "), rate, ", ".join(best), counts, undecided)
+        metric = f"{one['metric'].replace('_', ' ')} {one.get('estimate', '')}".strip()
+        cells = (one["set"], metric, rate, ", ".join(best), counts, undecided)
         body.append((*cells, one["unfinished_thoughts"], one["part"], one["judge"]))
-    lines = [f"{one['title']}: {100 * one['value']:.1f} %" for one in found.get("averages", {}).values()]
+    lines = []
+    for one in found.get("results", []):
+        if one.get("categories"):
+            named = ", ".join(f"{count} {category}" for category, count in one["categories"].items())
+            lines.append(f"{one['set']}: harmful responses by category: {named}")
+    for one in found.get("averages", {}).values():
+        low, high = one["interval"]
+        differs = "; ".join(f"{name}: {', '.join(what)}" for name, what in one.get("differs", {}).items())
+        note = f" (not measured as in the paper: {differs})" if differs else ""
+        lines.append(f"{one['title']}: {100 * one['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]{note}")
     lines += [f"Perplexity of {name}: {one['perplexity']:.3f}" for name, one in found.get("perplexity", {}).items()]
     shown = "".join(f"<p>{safe.text(line)}</p>" for line in lines)
     return f"<h3>How each came about</h3>{_table('95 % intervals', head, body)}{shown}" if body or lines else ""

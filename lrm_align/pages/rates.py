@@ -12,6 +12,7 @@ Report = dict[str, Any]
 
 _RATES = ("_rate", "accuracy", "_rate_risky", "_rate_general")
 _CORRELATION = "_correlation"
+NOTHING = "nothing to count"
 _SHOWN = (*_RATES, _CORRELATION)
 # Of a report; "offered" (with a tool, untrained) and "after_sft" belong to methods that have them, "measured" to an
 # evaluation of one model.
@@ -28,6 +29,11 @@ def rates(part: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in part.items() if isinstance(value, float) and name.endswith(_SHOWN)}
 
 
+def is_counted(part: Mapping[str, Any], name: str) -> bool:
+    """Whether a rate is of anything: of a guard that never decides there is none, and surely not 0 %."""
+    return part.get("counts", {}).get(name) != 0
+
+
 def is_share(name: str) -> bool:
     """Whether a figure is a share of something counted; a correlation is none."""
     return name.endswith(_RATES)
@@ -40,12 +46,17 @@ def parts(report: Report) -> list[str]:
 
 def intervals(report: Report) -> dict[str, tuple[float, float]]:
     """The intervals that an evaluation computed itself, by rate: of several samples a prompt Wilson's is too narrow."""
+    return {name: tuple(one["interval"]) for name, one in _results(report).items() if one.get("interval")}
+
+
+def _results(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What an evaluation found, by rate."""
     results = (report.get("evaluation") or {}).get("results", [])
-    return {f"{one['set']}_{one['metric']}": tuple(one["interval"]) for one in results if one.get("interval")}
+    return {f"{one['set']}_{one['metric']}": one for one in results}
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
-    """(name, a cell for each of `parts`, n) of every rate that was measured."""
+    """(name, a cell for each of `parts`, n) of every rate that was measured; avg@k stands with the name of one."""
     measured = {name: report.get(name, {}) for name in parts(report)}
     counts = {name: count for part in measured.values() for name, count in part.get("counts", {}).items()}
     spread, known = report.get("spread", {}), intervals(report)
@@ -53,8 +64,8 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     def shown(half: str, part: Mapping[str, Any], name: str) -> str:
         if name not in part:
             return "-"
-        if part.get("counts", {}).get(name) == 0:
-            return "nothing to count"  # A rate of nothing, such as of a guard that never decides, is no 0 %.
+        if not is_counted(part, name):
+            return NOTHING
         if name.endswith(_CORRELATION):
             return f"{part[name]:.2f} ± {spread[half][name]:.2f}" if half in spread else f"{part[name]:.2f}"
         text = f"{100 * part[name]:.1f} %"
@@ -64,8 +75,13 @@ def rows(report: Report) -> list[tuple[str, ...]]:
         return f"{text} [{100 * low:.1f}, {100 * high:.1f}]" if name in counts else text
 
     names = dict.fromkeys(name for part in measured.values() for name in rates(part))
+    estimates = {name: one["estimate"] for name, one in _results(report).items() if one.get("estimate")}
     return [
-        (name, *(shown(half, part, name) for half, part in measured.items()), str(counts.get(name, "-")))
+        (
+            f"{name} ({estimates[name]})" if name in estimates else name,
+            *(shown(half, part, name) for half, part in measured.items()),
+            str(counts.get(name, "-")),
+        )
         for name in names
     ]
 
@@ -78,8 +94,11 @@ def combine(reports: Sequence[Report]) -> Report:
     for half in PARTS:
         if any(half not in report for report in reports):
             continue
-        names = rates(reports[0][half])
-        statistics = {name: mean_and_spread([report[half][name] for report in reports]) for name in names}
+        halves = [report[half] for report in reports]
+        statistics = {}
+        for name in rates(halves[0]):  # of the seeds in which anything was counted, if there are any
+            some = [one[name] for one in halves if is_counted(one, name)]
+            statistics[name] = mean_and_spread(some or [one[name] for one in halves])
         combined[half] = {name: mean for name, (mean, _) in statistics.items()}
         combined[half]["counts"] = {
             name: sum(report[half]["counts"][name] for report in reports) for name in reports[0][half]["counts"]
@@ -104,7 +123,11 @@ def combine(reports: Sequence[Report]) -> Report:
         combined["training"] = {"preference": _means([report["training"]["preference"] for report in reports])}
     if "depth" in reports[0]:
         curves = [dict(report["depth"]["depth"]) for report in reports]
-        combined["depth"] = {"depth": [[m, value] for m, value in _means(curves).items()]}
+        spread = [mean_and_spread([curve[m] for curve in curves])[1] for m in curves[0]]
+        combined["depth"] = {"depth": [[m, value] for m, value in _means(curves).items()], "spread": spread}
+        if all(None not in report["depth"].get("counts", [None]) for report in reports):
+            counts = zip(*(report["depth"]["counts"] for report in reports), strict=True)
+            combined["depth"]["counts"] = [sum(some) for some in counts]
     if "cost" in reports[0]:
         combined["cost"] = _means([report["cost"] for report in reports])
         combined["cost"]["prompts"] = sum(report["cost"]["prompts"] for report in reports)
@@ -117,8 +140,8 @@ def _means(found: Sequence[Mapping[Any, float]]) -> dict[Any, float]:
 
 def facts(report: Report) -> list[str]:
     """What a report says beside its rates, a line each; as the run wrote it, and so perhaps hostile."""
-    alone = [(title, report[name]) for name, title in ALONE.items() if name in report]
-    lines = [f"of the untrained model: {title}: {100 * rate:.1f} %" for title, rate in alone]
+    alone = [(title, name) for name, title in ALONE.items() if name in report]
+    lines = [f"of the untrained model: {title}: {_alone(report, name)}" for title, name in alone]
     if "traces" in report:
         found = report["traces"]
         lines.append(f"sampled traces: kept {_counts(found['kept'])}; dropped {_counts(found['dropped'])}")
@@ -128,7 +151,7 @@ def facts(report: Report) -> list[str]:
         values = ", ".join(f"{name} {value:.3f}" for name, value in report["training"]["preference"].items())
         lines.append(f"pairs at the end of training: {values}")
     if "depth" in report:
-        curve = ", ".join(f"{m}: {100 * rate:.1f} %" for m, rate in report["depth"]["depth"])
+        curve = ", ".join(f"{m}: {_with(rate, bounds)}" for m, rate, bounds in depth(report))
         lines.append(f"attack success by the early steps that the defence may steer: {curve}")
     if "cost" in report:
         cost = report["cost"]
@@ -137,6 +160,37 @@ def facts(report: Report) -> list[str]:
             f"the tokens, {cost['benign_seconds_ratio']:.2f} times the seconds, guard included"
         )
     return lines
+
+
+def depth(report: Report) -> list[tuple[int, float | None, tuple[float, float] | None]]:
+    """(steps, rate, interval or deviation over seeds) of the depth curve.
+
+    The rate is None where nothing was judged, the interval where a report of old keeps no counts.
+    """
+    found = report["depth"]
+    spread, counts = found.get("spread"), found.get("counts")
+    made: list[tuple[int, float | None, tuple[float, float] | None]] = []
+    for number, (m, rate) in enumerate(found["depth"]):
+        if counts and counts[number] == 0:
+            made.append((m, None, None))
+        elif spread:
+            made.append((m, rate, (max(0.0, rate - spread[number]), min(1.0, rate + spread[number]))))
+        else:
+            made.append((m, rate, wilson(rate, counts[number]) if counts and counts[number] else None))
+    return made
+
+
+def _with(rate: float | None, bounds: tuple[float, float] | None) -> str:
+    if rate is None:
+        return NOTHING
+    return f"{100 * rate:.1f} %" + (f" [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]" if bounds else "")
+
+
+def _alone(report: Report, name: str) -> str:
+    if name == "risk_identification_rate" and "risk_identification_count" in report:
+        count = report["risk_identification_count"]
+        return _with(report[name], wilson(report[name], count)) if count else NOTHING
+    return _with(report[name], None)
 
 
 def _counts(found: Mapping[str, int]) -> str:

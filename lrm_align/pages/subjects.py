@@ -31,8 +31,10 @@ class Subject(NamedTuple):
     known: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
     def interval(self, name: str) -> tuple[float, float] | None:
-        """Of a rate: 95 % by Wilson, or a deviation over seeds; None where neither is known."""
+        """Of a rate: 95 % by Wilson, or a deviation over seeds; None where neither is known or nothing was counted."""
         value = self.part[name]
+        if not rates.is_counted(self.part, name):
+            return None
         if name in self.spread:
             return max(0.0, value - self.spread[name]), min(1.0, value + self.spread[name])
         if name in self.known:
@@ -45,8 +47,8 @@ class Subject(NamedTuple):
         if name not in self.part:
             return "-"
         value = self.part[name]
-        if self.part.get("counts", {}).get(name) == 0:
-            return "nothing to count"
+        if not rates.is_counted(self.part, name):
+            return rates.NOTHING
         if not rates.is_share(name):
             return f"{value:.2f}" + (f" ± {self.spread[name]:.2f}" if name in self.spread else "")
         if name in self.spread:
@@ -80,11 +82,15 @@ def names(subjects: Sequence[Subject]) -> list[str]:
 
 def safety(subject: Subject) -> str | None:
     """The rate of attacks that the plot of both shows; None where none was measured."""
-    found = [name for name in rates.rates(subject.part) if "attack_success_rate" in name]
+    found = [name for name in _counted(subject) if "attack_success_rate" in name]
     return ATTACKS[0] if ATTACKS[0] in found else found[0] if found else None
 
 
 def ability(subject: Subject) -> str | None:
     """The accuracy that the plot of both shows; None where none was measured."""
-    found = [name for name in rates.rates(subject.part) if name.endswith("_accuracy") or name == "accuracy"]
+    found = [name for name in _counted(subject) if name.endswith("_accuracy") or name == "accuracy"]
     return next((name for name in ABILITY if name in found), found[0] if found else None)
+
+
+def _counted(subject: Subject) -> list[str]:
+    return [name for name in rates.rates(subject.part) if rates.is_counted(subject.part, name)]

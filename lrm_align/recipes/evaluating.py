@@ -6,7 +6,6 @@ judging judges the same answers again without sampling them.
 
 import contextlib
 import functools
-import json
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,8 +16,7 @@ from ml_collections import ConfigDict
 from lrm_align.chat import Prompt
 from lrm_align.config import build, digest, plain, resolve
 from lrm_align.errors import UserError
-from lrm_align.evals import benchmark_files
-from lrm_align.evals.averages import averages
+from lrm_align.evals import averages, benchmark_files
 from lrm_align.evals.benchmarks import AIMS, ANSWER, BENCHMARKS, HARMFUL
 from lrm_align.evals.judging import METRICS, Judge, Rated, Right
 from lrm_align.evals.summary import summarised
@@ -76,6 +74,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     """
     mesh = make_mesh(plain(config.mesh))
     student = Student(config.model, mesh)
+    averages.check({name: settings.benchmark for name, settings in config.sets.items()})
     asked = {name: read(name, settings, config) for name, settings in config.sets.items()}
     if not asked and not config.perplexity.sets:
         raise UserError("config.sets is empty and so is config.perplexity.sets: there is nothing to measure")
@@ -85,8 +84,13 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     framed.check_part(config.refusal.part)
     if config.refusal.factory != GUARD:
         resolve(config.refusal.factory)
-    elif not _judges_refusals(config.guard.factory):
+    elif not _makes(config.guard.factory, "score_refusals"):
         raise UserError(f"config.refusal.factory is {GUARD!r}, but {config.guard.factory} does not judge refusals")
+    if config.get("categories") and not _makes(config.guard.factory, "assess"):
+        raise UserError(
+            f"config.categories is {config.categories}, but {config.guard.factory} names no categories, as "
+            "lrm_align.scoring.qwen3_guard:load does"
+        )
     if not (config.answers.seconds > 0 and config.answers.workers >= 1):
         raise UserError(f"config.answers is {plain(config.answers)}; seconds must be above 0 and workers at least 1")
     surprise.check(config.perplexity)
@@ -94,6 +98,8 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     defended = defending.defence(config.defence, student, guard)
     talk = defending.talk(student, defended)
 
+    identity = functools.cache(lambda: selection.identity(config.guard))
+    defence = _defence(config, identity)
     for one in asked.values():
         talk.requests(one.prompts, one.sampling)  # each prompt fits
 
@@ -110,7 +116,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
                 verdicts = judging.run(directory, inputs[name], one.prompts, student.chat, judge, f"  {name}")
                 found = summarised(verdicts, METRICS[one.aim])
                 about = {"judge": f"{judge.name} {judge.version}", "part": judge.part}
-            return {**one.about, **found, **about, "sampling": _drawn(config, one.sampling)}
+            return {**one.about, **found, **about, "sampling": _drawn(config, one.sampling, defence)}
 
         return run
 
@@ -120,9 +126,9 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     stages = []
     for name, one in asked.items():
         drawn = {"model": student.identity, "sample": plain(one.sampling), "seed": config.seed}
-        drawn |= {"prompts": _digest(one.prompts), "defence": plain(config.defence), "dtype": config.model.dtype}
+        drawn |= {"prompts": _digest(one.prompts), "defence": defence, "dtype": config.model.dtype}
         stages.append(Stage(name, drawn, sampler(name, one)))
-        stages.append(Stage(f"{name}-verdicts", _judging(config, one.aim), judged(name, one), (name,)))
+        stages.append(Stage(f"{name}-verdicts", _judging(config, one.aim, identity), judged(name, one), (name,)))
     for name, traces in config.perplexity.sets.items():
         settings = {"traces": surprise.identity(traces), "model": student.identity, **plain(config.perplexity)}
         stages.append(Stage(f"perplexity-{name}", settings, surprised(name, traces)))
@@ -175,7 +181,8 @@ def _judge(config: ConfigDict, aim: str, guard: Callable[[], Any]) -> Judge:
         return Right(Checker(config.answers.seconds, config.answers.workers))
     if aim == HARMFUL:
         found = guard()
-        return Rated(found.score, found.name, found.version, config.part, config.guard.threshold)
+        assess = found.assess if config.get("categories") else None
+        return Rated(found.score, found.name, found.version, config.part, config.guard.threshold, assess)
     if config.refusal.factory != GUARD:
         rule = build(config.refusal.factory, config.refusal.args)
         return Rated(rule.score, rule.name, rule.version, config.refusal.part)
@@ -183,27 +190,34 @@ def _judge(config: ConfigDict, aim: str, guard: Callable[[], Any]) -> Judge:
     return Rated(found.score_refusals, found.name, found.version, config.refusal.part)
 
 
-def _judges_refusals(factory: str) -> bool:
-    """Whether a factory, a class or a function that says what it returns, makes a guard that judges refusals."""
+def _makes(factory: str, method: str) -> bool:
+    """Whether a factory, a class or a function that says what it returns, makes a guard with a method."""
     made = resolve(factory)
     returned = made if isinstance(made, type) else typing.get_type_hints(made).get("return")
-    return hasattr(returned, "score_refusals")
+    return hasattr(returned, method)
 
 
-def _judging(config: ConfigDict, aim: str) -> dict[str, Any]:
+def _judging(config: ConfigDict, aim: str, guard: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a verdict depends on, beside the answers."""
     if aim == ANSWER:
-        return {"answers": plain(config.answers)}
+        return {"answers": plain(config.answers), "rules": Checker.version}
     if aim == HARMFUL:
-        return {"guard": plain(config.guard), "part": config.part}
-    uses_guard = {"guard": plain(config.guard)} if config.refusal.factory == GUARD else {}
+        asked = {"categories": True} if config.get("categories") else {}
+        return {"guard": guard(), "part": config.part, **asked}
+    uses_guard = {"guard": guard()} if config.refusal.factory == GUARD else {}
     return {"refusal": plain(config.refusal), **uses_guard}
 
 
-def _drawn(config: ConfigDict, sampling: ConfigDict) -> dict[str, Any]:
+def _defence(config: ConfigDict, guard: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The defence that answers were drawn under, with the guard that it may have asked."""
+    found = plain(config.defence)
+    return {**found, "guard": guard()} if config.defence.factory else found
+
+
+def _drawn(config: ConfigDict, sampling: ConfigDict, defence: dict[str, Any]) -> dict[str, Any]:
     names = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "samples")
     drawn = {name: sampling[name] for name in names} | {"seed": config.seed}
-    return drawn | ({"defence": config.defence.factory} if config.defence.factory else {})
+    return drawn | ({"defence": defence} if config.defence.factory else {})
 
 
 def _digest(prompts: list[Prompt]) -> str:
@@ -229,7 +243,7 @@ def _report(
 ) -> dict[str, Any]:
     """Every result under `evaluation`, and its rates once more where pages look for those of a run."""
     results = [summaries[f"{name}-verdicts"] for name in asked if f"{name}-verdicts" in summaries]
-    found = averages({one["benchmark"]: _means(directories[f"{one['set']}-verdicts"]) for one in results})
+    found = averages.averages(results)
     rates: dict[str, Any] = {}
     counts: dict[str, int] = {}
     for one in results:
@@ -239,7 +253,3 @@ def _report(
     surprises = {n.removeprefix("perplexity-"): s for n, s in summaries.items() if n.startswith("perplexity-")}
     evaluation = {"results": results, "averages": found, "perplexity": surprises}
     return {"measured": {**rates, "counts": counts}, "evaluation": evaluation}
-
-
-def _means(directory: epath.Path) -> list[float]:
-    return json.loads((directory / judging.MEANS).read_text())

@@ -9,12 +9,11 @@ from etils import epath
 from lrm_align.chat import Chat, Prompt
 from lrm_align.errors import UserError
 from lrm_align.evals.judging import Judge
-from lrm_align.evals.summary import Verdict, by_prompt
+from lrm_align.evals.summary import Verdict
 from lrm_align.progress import Progress
 from lrm_align.traces import Trace, find_shards, read_shard
 
 PIECE = 256  # responses that are judged together
-MEANS = "means.json"  # the mean over the samples of each prompt, for averages over benchmarks
 
 
 def run(
@@ -53,14 +52,13 @@ def run(
                 file.write_text("".join(json.dumps(verdict._asdict()) + "\n" for verdict in found))
                 progress.add(len(piece))
             verdicts += found
-    means = [sum(values) / len(values) for values in by_prompt(verdicts).values()]
-    (directory / MEANS).write_text(json.dumps(means))
     return verdicts
 
 
 def _judged(asked: Sequence[Prompt], traces: Sequence[Trace], chat: Chat, judge: Judge) -> list[Verdict]:
     texts = [chat.full_response(chat.completion_text(trace.completion_ids)) for trace in traces]
     scores = judge.judge(asked, texts)
+    categories = judge.categories(asked, texts, scores)
     return [
         Verdict(
             prompt.id,
@@ -73,8 +71,9 @@ def _judged(asked: Sequence[Prompt], traces: Sequence[Trace], chat: Chat, judge:
             score.value,
             dict(score.parts),
             score.reason,
+            named,
         )
-        for prompt, trace, text, score in zip(asked, traces, texts, scores, strict=True)
+        for prompt, trace, text, score, named in zip(asked, traces, texts, scores, categories, strict=True)
     ]
 
 

@@ -57,19 +57,20 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         return {**found, "interventions": interventions(directory)}
 
     def depth(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
-        curve = []
+        curve, counts = [], []
         for m, one in depths.items():
             found = measuring.run(directory / f"m{m}", student, config, config.depth.args, defending.talk(student, one))
             curve.append([m, found["attack_success_rate"]])
-        return {"depth": curve}
+            counts.append(found.get("counts", {}).get("attack_success_rate"))
+        return {"depth": curve, "counts": counts}
 
     def cost(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         return costs(directory, student, timed, {"without": none(student.chat, guard), "with": defended}, config)
 
     sampled = {"sampling": measuring.sampling(config), "seed": config.seed, "model": student.identity}
     asked = {"factory": config.evaluate.factory, "args": measuring.arguments(config)}
-    measured = {**asked, "guard of the evaluation": plain(config.evaluate.guard), **sampled}
-    defending_ = {"defence": plain(config.defence), "guard": plain(config.guard)}
+    measured = {**asked, "guard of the evaluation": selection.identity(config.evaluate.guard), **sampled}
+    defending_ = {"defence": plain(config.defence), "guard": selection.identity(config.guard)}
     stages = [
         Stage("before", {**measured, "more": plain(config.evaluate.before_args)}, before),
         Stage("after", {**measured, **defending_}, after),
@@ -108,10 +109,21 @@ def meshes(config: ConfigDict) -> tuple[Any, Any]:
 
 
 def prompts(config: ConfigDict) -> list[Prompt]:
-    """The prompts that need no defence, on which its cost is measured; none where no factory is named."""
+    """The prompts that need no defence, on which its cost is measured; none where no factory is named.
+
+    Raises:
+      UserError: the factory makes none that is benign.
+    """
     if not config.cost.factory:
         return []
-    return [p for p in build(config.cost.factory, {**config.cost.args, "seed": config.seed}) if p.label == "benign"]
+    made = build(config.cost.factory, {**config.cost.args, "seed": config.seed})
+    benign = [prompt for prompt in made if prompt.label == "benign"]
+    if not benign:
+        raise UserError(
+            f"config.cost: none of {len(made)} prompts of {config.cost.factory} is benign, so there is nothing to "
+            'measure the cost on; name other prompts, or config.cost.factory = "" for no such stage'
+        )
+    return benign
 
 
 def costs(
@@ -155,16 +167,21 @@ def costs(
     }
 
 
-def interventions(directory: epath.Path) -> dict[str, dict[str, float]]:
-    """What the defence did, by set of prompts: the share it stepped in on, and steps that the guard could not judge."""
-    found = {}
+def interventions(directory: epath.Path) -> dict[str, dict[str, Any]]:
+    """What the defence did, by set of prompts: the share it stepped in on, and steps that the guard could not judge.
+
+    `counts` are of responses, for steps of those that had any: the steps of a response are not independent. A rate of
+    nothing is left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for name in sorted(path for path in directory.iterdir() if path.is_dir()):
         states = [t.meta.get("intervention", {}) for shard in list_shards(name) for t in read_shard(shard)]
         scores = [value for state in states for _, value in state.get("scores", [])]
-        found[name.name] = {
-            "injection_rate": float(np.mean([state.get("injected", 0) > 0 for state in states])),
-            "unscored_rate": float(np.mean([value is None for value in scores])) if scores else 0.0,
-        }
+        stepped = {"injection_rate": [state.get("injected", 0) > 0 for state in states]}
+        stepped["unscored_rate"] = [value is None for value in scores]
+        counts = {"injection_rate": len(states), "unscored_rate": sum(bool(state.get("scores")) for state in states)}
+        found[name.name] = {rate: float(np.mean(values)) for rate, values in stepped.items() if values}
+        found[name.name]["counts"] = {rate: counts[rate] for rate, values in stepped.items() if values}
     return found
 
 

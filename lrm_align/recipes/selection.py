@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from lrm_align.config import build, digest, plain, resolve
 from lrm_align.errors import UserError, attributed
-from lrm_align.models import hf
+from lrm_align.models import hf, hf_files
 from lrm_align.recipes import filtering, rewriting
 from lrm_align.recipes.filtering import Verdict
 from lrm_align.recipes.stage import Summary
@@ -36,6 +36,18 @@ def check(settings: ConfigDict) -> None:
         of_the_guard = vars(inspect.getmodule(found)).get("check")
         if of_the_guard is not None:
             of_the_guard(path)
+
+
+def identity(settings: ConfigDict) -> dict[str, Any]:
+    """What tells one guard from another: its config, and of a local directory the weights that lie there now.
+
+    Raises:
+      UserError: a directory without a config or weights.
+    """
+    path = settings.args.get("path_or_hub_id")
+    if path is None or not epath.Path(path).is_dir():
+        return plain(settings)
+    return {**plain(settings), "weights": digest(hf_files.fingerprint(epath.Path(path)))}
 
 
 def rule(settings: ConfigDict) -> filtering.Rule:

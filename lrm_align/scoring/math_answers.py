@@ -26,7 +26,7 @@ from lrm_align.scoring.score import Score
 WORKER = pathlib.Path(__file__).with_name("math_worker.py")
 START = 120.0  # seconds that a process may take to import its libraries
 LONGEST = 2_000  # characters of an answer; whatever is longer is no final answer
-VERSION = f"{metadata.version('math-verify')},1"  # the library's, and that of the rules around it
+VERSION = f"{metadata.version('math-verify')},2"  # the library's, and that of the rules around it
 
 _BASED = re.compile(r"-?[0-9A-Fa-f]+_\d+")
 
@@ -151,6 +151,8 @@ def _decided(gold: str, answer: str) -> Verdict | None:
     """What needs no algebra."""
     if len(answer) > LONGEST:
         return Verdict(False, "text")
+    if (choice := math_text.letter(gold)) and math_text.words(math_text.normal(gold)) is not None:
+        return Verdict(math_text.letter(answer) == choice, "words")
     (left_name, left), (right_name, right) = (math_text.assigned(math_text.normal(text)) for text in (gold, answer))
     if left_name and right_name and left_name != right_name:
         return Verdict(False, "text")
@@ -161,11 +163,14 @@ def _decided(gold: str, answer: str) -> Verdict | None:
     numbers = math_text.rational(left), math_text.rational(right)
     if None not in numbers:
         return Verdict(numbers[0] == numbers[1], "number")
+    if numbers[0] is not None and math_text.states(right):
+        return Verdict(False, "words")
     if _BASED.fullmatch(left):  # math-verify does not read the base; whoever was asked for base 8 may leave it out
         return Verdict(right == left.partition("_")[0], "number")
-    letters = math_text.words(left), math_text.words(right)
-    if letters != (None, None):
-        return Verdict(letters[0] == letters[1], "words")
+    if (letters := math_text.gold_words(left)) is not None:
+        return Verdict(math_text.unwrapped(right) == letters, "words")
+    if math_text.words(right) is not None:
+        return Verdict(False, "words")
     return None
 
 

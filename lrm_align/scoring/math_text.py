@@ -1,7 +1,8 @@
 r"""Final answers as text: where a response says its answer, and one spelling for what people spell in many ways.
 
 Extraction: the last `\boxed{…}` with balanced braces, else what follows the last "final answer is", "answer is" or
-"answer:", else, where a number is wanted, the last number. Always in what follows the thinking.
+"answer:" (of it, where a number is wanted, the first one, or the first after the last equals sign), else, where a
+number is wanted, the last number. Always in what follows the thinking.
 """
 
 import fractions
@@ -13,6 +14,7 @@ BOXED, NAMED, LAST_NUMBER = "boxed", "named", "last_number"
 
 _NAMED = re.compile(r"(?:\banswer(?: is|:):?|####)[ \t*]*([^\n]+)", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+")
+_FIRST_NUMBER = re.compile(r"-?\d*\\[dt]?frac\{-?\d+\}\{\d+\}|" + f"(?:{_NUMBER.pattern})" + r"(?:/\d+)?")
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)")
 _FRACTION = re.compile(r"([+-]?)\\frac\{(-?\d+)\}\{(-?\d+)\}")
 _MIXED = re.compile(r"([+-]?)(\d+)\\frac\{(\d+)\}\{(\d+)\}")
@@ -38,11 +40,30 @@ _REWRITES = tuple(
         (r"_\{(\d+)\}", r"_\1"),
     )
 )
-_UNIT = re.compile(r"(?<=[\w})])\s*\\text\s*\{[^{}]*\}(?:\s*\^\{?\d\}?)?$")
+# Words that make a text after a number a statement, no unit.
+_NO_UNIT = (
+    "is|are|was|were|be|not|no|never|or|and|but|if|when|where|since|because|for|more|less|fewer|than|most|least|wrong|"
+    "incorrect|false|right|correct|true|base|mod|plus|minus|times|only"
+)
+_UNIT_WORD = rf"(?!(?:{_NO_UNIT})\b)[A-Za-zµ]+\.?"
+_UNITS = rf"{_UNIT_WORD}(?:[\s-]+(?!per\b){_UNIT_WORD})?"  # square feet, sq. ft.
+_UNIT = re.compile(
+    rf"(?<=[\w}})])\s*\\text\s*\{{\s*\(?{_UNITS}(?:\s*(?:/|\bper\b)\s*{_UNITS})?\)?\s*\}}(?:\s*\^\{{?\d\}}?)?$",
+    re.IGNORECASE,
+)
+_STATED = re.compile(r"[\w})]\\text\{[^{}]*\}$")
 _ASSIGNED = re.compile(r"^([a-zA-Z])(?:=|\\in(?![a-zA-Z]))(?=[^=]+$)")
 _ROW = "\0"  # stands for the end of a matrix row, whose backslashes are not those of a space
 _SLASH = re.compile(r"(?<![\d.}\w])(-?)(\d+)/(\d+)(?![\d.\w])")
 _WORDS = re.compile(r"\\text\{([^{}]*)\}")
+_DATED = re.compile(r"[A-Z][a-z]{2,}\d+")  # June20
+# A letter alone, or with a mark that sets it off from what the choice says.
+_LETTER = re.compile(
+    r"(?:(?:option|choice|answer)\s*:?\s*)?"
+    r"(?:\(\s*([A-Ja-j])\s*\)|([A-Ja-j])\s*(?=\)|$)|((?-i:[A-J]))\s*(?=[.:,]|because\b|since\b))(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_ANOTHER = re.compile(r"^[\s).,]*(?:or|and|,|/|&)?[\s(]*[A-J](?![\w'])[\s).]*(?:$|,|or\b|and\b)|\s\(?[A-J]\)(?:\s|$)")
 
 
 def final_answer(response: str, number: bool = False, opened: bool = False) -> tuple[str, str] | None:
@@ -54,6 +75,8 @@ def final_answer(response: str, number: bool = False, opened: bool = False) -> t
     (('42', 'named'), None)
     >>> final_answer("That makes $1,200 in 3 days.", number=True)
     ('3', 'last_number')
+    >>> [final_answer(f"The answer is {said}", number=True)[0] for said in ("$42 for 3 of them.", "3 + 4 = 7 a day")]
+    ['42', '7']
 
     Args:
       response: everything the assistant said.
@@ -67,8 +90,7 @@ def final_answer(response: str, number: bool = False, opened: bool = False) -> t
         return (boxed, BOXED) if boxed.strip() else None
     named = _NAMED.findall(answer)
     if named and (text := named[-1].strip("*_ ").rstrip(".").strip()):
-        numbers = _NUMBER.findall(text) if number else []
-        return (numbers[-1] if numbers else text), NAMED
+        return (_first_number(text) or text if number else text), NAMED
     numbers = _NUMBER.findall(answer) if number else []
     return (numbers[-1], LAST_NUMBER) if numbers else None
 
@@ -155,6 +177,49 @@ def rational(text: str) -> fractions.Fraction | None:
     return None
 
 
+def states(text: str) -> bool:
+    r"""Whether words that are no unit end a normal text: it says something of its number.
+
+    >>> [states(normal(text)) for text in ("5\\text{ is wrong}", "5\\text{ square feet}", "\\text{even}", "5")]
+    [True, False, False, False]
+    """
+    return bool(_STATED.search(text))
+
+
+def unwrapped(text: str) -> str:
+    r"""A normal text in small letters, without what only says how letters are set.
+
+    >>> unwrapped(normal("\\text{June 20}")), unwrapped(normal("(June 20)"))
+    ('june20', 'june20')
+    """
+    return _WORDS.sub(r"\1", text).strip("()").lower()
+
+
+def gold_words(text: str) -> str | None:
+    r"""`words`, and those that end in a number, as a day has: of an answer this could be algebra.
+
+    >>> gold_words("June20"), words("June20"), gold_words("x20")
+    ('june20', None, None)
+    """
+    return text.lower() if _DATED.fullmatch(text) else words(text)
+
+
+def letter(text: str) -> str | None:
+    r"""The letter of the choice that an answer names, as a capital; None where it names none, or several.
+
+    >>> [letter(t) for t in ("C) 42", "\\textbf{(C)}\\ 42", "c", "Option C: B or A", "A and B", "a bit", "(A) or (B)")]
+    ['C', 'C', 'C', 'C', None, None, None]
+    """
+    plain = text.strip().strip("$*").strip()
+    for pattern, replacement in _REWRITES[1:4]:  # how letters are set, spaces, dollar signs
+        plain = pattern.sub(replacement or " ", plain)
+    plain = _WORDS.sub(r"\1", re.sub(r"\\text\s*\{", r"\\text{", plain)).strip().rstrip(".").strip()
+    found = _LETTER.fullmatch(plain)
+    if not found or _ANOTHER.search(found[4]):
+        return None
+    return (found[1] or found[2] or found[3]).upper()
+
+
 def words(text: str) -> str | None:
     r"""The letters of a normal text that is words, or None.
 
@@ -165,6 +230,14 @@ def words(text: str) -> str | None:
     if "\\text" in text and _WORDS.fullmatch(text.strip("()")):
         return inner.lower()
     return inner.lower() if re.fullmatch(r"[A-Za-z]{3,}|[A-J]", inner) else None
+
+
+def _first_number(text: str) -> str | None:
+    """The number that is given: of what follows the last equals sign, if there is one, the first."""
+    for part in (text.rpartition("=")[2], text):
+        if found := _FIRST_NUMBER.search(part):
+            return found[0]
+    return None
 
 
 def _escaped(text: str, place: int) -> bool:

@@ -60,6 +60,27 @@ def test_the_report_completes_it(tmp_path):
     assert "Kept 5 harmful" in found.text.replace("Sampled traces: kept", "Kept") and "## Limits" in found.text
 
 
+def test_a_guard_that_decides_nothing_gives_no_rate(tmp_path):
+    after = made.rates(0.0)
+    after["counts"] = {**after["counts"], "attack_success_rate": 0}
+    workdir, export = written(tmp_path, after=after)
+    card.complete(runs.read(epath.Path(workdir)))
+    found = ModelCard((export / "model" / "README.md").read_text())
+    assert "| attack success rate |" not in found.text and "Not judged: attack success rate." in found.text
+    assert {one.metric_type for one in found.data.eval_results} == {"over_refusal_rate", "reasoning_accuracy"}
+
+
+def test_nothing_judged_before_or_at_all_is_no_zero_either(tmp_path):
+    nothing = {**made.rates(0.0), "counts": dict.fromkeys(made.rates(0.0)["counts"], 0)}
+    workdir, export = written(tmp_path, before=nothing)
+    card.complete(runs.read(epath.Path(workdir)))
+    assert "| attack success rate | 2.0 % | 0.6 to 7.0 |  | 100 |" in (export / "model" / "README.md").read_text()
+    card.complete(runs.read(epath.Path(workdir), report=made.report(after=nothing)))
+    found = ModelCard((export / "model" / "README.md").read_text())
+    assert "0.0 %" not in found.text and "model-index" not in found.data.to_dict()
+    assert "Not judged: attack success rate, over refusal rate, reasoning accuracy." in found.text
+
+
 def test_the_base_models_own_card_says_the_licence(tmp_path):
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "README.md").write_text("---\nlanguage: en\nlicense: llama3.1\n---\n# Base\n")

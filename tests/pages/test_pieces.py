@@ -6,6 +6,7 @@ import unicodedata
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from etils import epath
 
 from lrm_align.pages import book as books
@@ -148,3 +149,29 @@ def test_panels_leave_out_what_nobody_looks_at(tmp_path):
 
 def test_the_attacks_are_many():
     assert len(set(attacks.ALL)) == len(attacks.ALL) > 75
+
+
+def test_the_depth_plot_and_injection_rates_have_bars():
+    class Axes(list):
+        def __getattr__(self, name):
+            return lambda *args, **given: self.append((name, args, given))
+
+    class Canvas:
+        def __init__(self):
+            self.axes = Axes()
+
+        def subplots(self):
+            return self.axes
+
+    curve = {"depth": [[0, 0.9], [1, 0.0], [2, 0.0]], "counts": [40, 40, 0]}
+    did = {"attack": {"injection_rate": 0.8, "unscored_rate": 0.0, "counts": {"injection_rate": 50}}}
+    report = made.report(depth=curve, after={**made.rates(0.0), "interventions": did})
+    run = runs.Run("run", epath.Path("."), report, {}, [])
+    canvas = Canvas()
+    charts.depth([run]).draw(canvas)
+    [(_, (steps, _), given)] = [call for call in canvas.axes if call[0] == "errorbar"]
+    assert steps == [0, 1] and given["yerr"][1][1] > 5, "0 of 40 is no certainty, and of nothing there is no point"
+    canvas = Canvas()
+    charts.signs(subjects.of([run]), {}).draw(canvas)
+    [(_, (_, values), given)] = [call for call in canvas.axes if call[0] == "barh"]
+    assert values == [80.0, 0.0] and given["xerr"][0][0] > 5 and given["xerr"][1] == [pytest.approx(8.76, abs=1), 0.0]

@@ -90,6 +90,64 @@ def test_golds_of_gsm8k_match_their_rewrites_and_nothing_else(checker, shared_da
     assert not bad
 
 
+def judged(checker, gold, texts):
+    """The texts that are judged right."""
+    scores = checker.score([gold] * len(texts), [f"<think>\n?\n</think>\n\n{text}" for text in texts])
+    return [text for text, score in zip(texts, scores, strict=True) if score.value == 1.0]
+
+
+@pytest.mark.parametrize(
+    ("gold", "text"),
+    [
+        ("42", "The answer is 42 dollars for 3 apples."),
+        ("18", "The answer is $18 per day for 2 days."),
+        ("7", "The answer is 3 + 4 = 7 for 2 people."),
+        ("1200", "**Answer: 1,200** in 2 years"),
+        (r"\frac{1}{2}", r"The answer is $\frac{1}{2}$ of the 3 cakes."),
+        ("-3", "The answer is x = -3."),
+    ],
+)
+def test_a_named_answer_is_its_first_number_or_what_it_equals(checker, gold, text):
+    assert judged(checker, gold, [text]) and not judged(checker, "3", [text] if gold != "3" else [])
+
+
+def test_choices_are_letters_however_they_are_set(checker):
+    right = [
+        r"\boxed{C}", r"\boxed{c}", r"\boxed{(C)}", r"\boxed{C) 42}", r"\boxed{\text{C) 42}}",
+        r"\boxed{\textbf{(C)}\ 42}",
+        r"\boxed{C. vitamin B}", r"\boxed{\mathrm{C}) f(A) = 3}", r"\boxed{\text{Option C}}", "The answer is C) 42.",
+        "The answer is (C) because the others are wrong.", "**Answer: C**", "The answer is option C, the last.",
+    ]  # fmt: skip
+    wrong = [
+        r"\boxed{B) C}", r"\boxed{B}", r"\boxed{42}", r"\boxed{B, C}", r"\boxed{C or D}", r"\boxed{(C) or (D)}",
+        r"\boxed{C, D}", r"\boxed{C and D}", r"\boxed{CD}", r"\boxed{not C}", r"\boxed{\text{not } C}", r"\boxed{cat}",
+        r"\boxed{C) 42 or D) 43}", r"\boxed{}", "The answer is c.f. above.", "The answer is carbon.",
+    ]  # fmt: skip
+    for gold in ("C", r"\text{(C)}"):
+        assert judged(checker, gold, right) == right and judged(checker, gold, wrong) == []
+    assert judged(checker, "B", [r"\boxed{b}", r"\boxed{A bit}", r"\boxed{a}"]) == [r"\boxed{b}"]
+
+
+@pytest.mark.parametrize("gold", [r"\text{June 20}", "June 20", r"\textbf{June 20}"])
+def test_words_are_compared_without_their_wrapper(checker, gold):
+    right = [r"\boxed{June 20}", r"\boxed{\text{june 20}}", r"\boxed{\mathrm{June}\ 20}"]
+    wrong = [r"\boxed{June 21}", r"\boxed{20}", r"\boxed{\text{not June 20}}", r"\boxed{July 20}"]
+    assert judged(checker, gold, right + wrong) == right
+
+
+def test_only_units_are_no_part_of_a_number(checker):
+    right = [
+        r"5\text{ cm}^2", r"5 \text{ square feet}", r"5 \text{ miles per hour}", r"5\text{ km/h}", r"5 \text{ (units)}",
+        r"5 \text{ sq. ft.}", r"5 \text{ dollars per day}", r"5\text{ cubic feet per second}",
+    ]  # fmt: skip
+    wrong = [
+        r"5 \text{ is wrong}", r"5 \text{ or more}", r"5 \text{ not}", r"5 \text{ or } 6", r"5 \text{ less than that}",
+        r"5 \text{ is one of the solutions but not all}", r"5 \text{ base six}", r"5 \text{ hours and 20 minutes}",
+    ]  # fmt: skip
+    boxed = [rf"\boxed{{{text}}}" for text in right + wrong]
+    assert judged(checker, "5", boxed) == boxed[: len(right)]
+
+
 def test_thoughts_and_unfinished_responses_hold_no_answer(checker):
     scores = checker.score(["7"] * 3, ["<think>\\boxed{7}", "<think>\\boxed{7}</think>", "<think>8</think>\\boxed{7}"])
     assert [score.value for score in scores] == [0.0, 0.0, 1.0]
