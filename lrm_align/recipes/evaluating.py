@@ -20,7 +20,7 @@ from lrm_align.evals import averages, benchmark_files
 from lrm_align.evals.benchmarks import AIMS, ANSWER, BENCHMARKS, HARMFUL
 from lrm_align.evals.judging import METRICS, Judge, Rated, Right
 from lrm_align.evals.summary import summarised
-from lrm_align.recipes import defending, judging, rollouts, selection, surprise
+from lrm_align.recipes import defending, judging, perplexity, rollouts, selection
 from lrm_align.recipes.recipe import Recipe
 from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.student import Student
@@ -93,7 +93,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         )
     if not (config.answers.seconds > 0 and config.answers.workers >= 1):
         raise UserError(f"config.answers is {plain(config.answers)}; seconds must be above 0 and workers at least 1")
-    surprise.check(config.perplexity)
+    perplexity.check(config.perplexity)
     guard = functools.cache(lambda: selection.guard(config.guard, mesh))
     defended = defending.defence(config.defence, student, guard)
     talk = defending.talk(student, defended)
@@ -121,7 +121,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         return run
 
     def surprised(name: str, traces: str) -> Callable[..., Summary]:
-        return lambda directory, _: surprise.run(traces, student, config.perplexity)
+        return lambda directory, _: perplexity.run(traces, student, config.perplexity)
 
     stages = []
     for name, one in asked.items():
@@ -130,7 +130,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         stages.append(Stage(name, drawn, sampler(name, one)))
         stages.append(Stage(f"{name}-verdicts", _judging(config, one.aim, identity), judged(name, one), (name,)))
     for name, traces in config.perplexity.sets.items():
-        settings = {"traces": surprise.identity(traces), "model": student.identity, **plain(config.perplexity)}
+        settings = {"traces": perplexity.identity(traces), "model": student.identity, **plain(config.perplexity)}
         stages.append(Stage(f"perplexity-{name}", settings, surprised(name, traces)))
     return Recipe("Evaluation", stages, _facts(student, asked, config), functools.partial(_report, asked))
 

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from lrm_align.chat import THINK_CLOSE
 from lrm_align.errors import UserError
-from lrm_align.evals import perplexity
+from lrm_align.evals import perplexity as perplexities
 from lrm_align.recipes import rewriting
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
@@ -20,7 +20,7 @@ def check(settings: ConfigDict) -> None:
     Raises:
       UserError: they do not.
     """
-    perplexity.check(settings.span, settings.context)
+    perplexities.check(settings.span, settings.context)
     for path in settings.sets.values():
         find_shards(path)
 
@@ -69,11 +69,11 @@ def run(path: epath.PathLike, student: Student, settings: ConfigDict) -> Summary
     close = student.chat.encoder.control.get(THINK_CLOSE)
     losses, tokens = [], []
     for trace, begin in zip(fitting, store.offsets[:-1].tolist(), strict=True):
-        mask = perplexity.span_mask(trace, settings.span, close)
+        mask = perplexities.span_mask(trace, settings.span, close)
         mask[0] = False  # nothing stands before it
         losses.append(float(-np.sum(logp[begin : begin + trace.length][mask], dtype=np.float64)))
         tokens.append(int(mask.sum()))
-    found = perplexity.perplexity(losses, tokens)
+    found = perplexities.perplexity(losses, tokens)
     return {**found, "too_long": len(traces) - len(fitting), "span": settings.span, "context": settings.context}
 
 
