@@ -76,6 +76,7 @@ def test_scanned_is_looped():
     assert_trees_close(gradients, looped, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_remat_policies_agree():
     tokens = np.random.default_rng(5).integers(0, 48, (2, 12)).astype(np.int32)
     model, params = tiny("qwen3")

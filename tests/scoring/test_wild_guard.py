@@ -272,7 +272,8 @@ def test_a_directory_loads_and_others_end_in_one_line(tmp_path):
     options = {"max_length": LENGTH, "batch_tokens": LENGTH}
     loaded = wild_guard.load(str(path), part="thought", **options)
     assert loaded.name == "guard" and loaded.version.startswith("model:") and loaded.version.endswith("part:thought")
-    assert loaded.ids("q", "r") == guard().ids("q", "r") and evaluating._judges_refusals(f"{wild_guard.__name__}:load")
+    assert loaded.ids("q", "r") == guard().ids("q", "r")
+    assert evaluating._makes(f"{wild_guard.__name__}:load", "score_refusals")
     # A Mistral that is no guard: by what it writes, where nothing else tells them apart.
     hf.save(path, model, params | {"head": params["head"][:, ::-1]})
     with pytest.raises(UserError, match=r"of a greeting it writes .* this is another model"):
