@@ -98,8 +98,8 @@ def test_dry_run(capsys):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_command(tmp_path, end):
     """From the command line to an answer, and back to the prompt."""
-    command = [sys.executable, "-m", "lrm_align.serve", CONFIG, "--port=0", "--defence=safe_path"]
-    command += ["--config.defence.args={'steps': 'sentence'}", f"--workdir={tmp_path}"]
+    config = f"--config={ROOT / 'configs' / 'lab_safethink.py'}"
+    command = [sys.executable, "-m", "lrm_align.serve", config, "--port=0", f"--workdir={tmp_path}"]
     environment = {**os.environ, "LRM_ALIGN_API_KEY": "sesame", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         lines = [process.stdout.readline(), process.stdout.readline()]
@@ -112,6 +112,6 @@ def test_the_command(tmp_path, end):
         process.send_signal(end)
         last = process.stdout.read().splitlines()[-1]
         assert process.wait(timeout=60) == 0
-    assert "defence safe_path" in lines[0] and "LRM_ALIGN_API_KEY" in lines[1]
+    assert "defence safe_think" in lines[0] and "LRM_ALIGN_API_KEY" in lines[1]
     assert last.startswith("served 1 samples")
-    assert json.loads((tmp_path / "run.json").read_text())["name"] == "quickstart"
+    assert json.loads((tmp_path / "run.json").read_text())["name"] == "lab_safethink"
