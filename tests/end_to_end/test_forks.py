@@ -91,6 +91,7 @@ def test_the_reward_and_the_advantage_of_a_fork_credit_the_samples(run, monkeypa
     assert (same & shorter).any() and (advantage[same & shorter, 0] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_fork_is_found_in_the_working_directory(tmp_path):
     """`python -m lrm_align.main` where the fork's files lie: nothing has to be installed."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}

@@ -94,6 +94,7 @@ def test_a_guard_that_finds_nothing_leaves_nothing_to_search(tmp_path, capsys):
     assert end.value.code == 2 and "no thought about the 6 harmful prompts was found unsafe" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3", "llama3"])
 def test_the_candidates_for_real_models_have_up_to_five_tokens(shared_data, family):
     config = load(f"{ROOT}/configs/prefix_search_tpu.py")

@@ -139,6 +139,7 @@ def test_goes_through(good, tmp_path, family):
     assert len(metrics.read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_stage_one_makes_training_data(good, tmp_path):
     """The bare prompt; the thought opened by the analysis, which was put there; then what was sampled."""
     short = {

@@ -91,6 +91,7 @@ def test_nothing_recompiles(whole):
     assert (programs.decode._cache_size(), programs.read_prompts._cache_size(), programs.insert._cache_size()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
