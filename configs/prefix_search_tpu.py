@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from lrm_align.config import load
 
+THINKSAFE = pathlib.Path(__file__).parent / "thinksafe_tpu.py"
 SAFETHINK = pathlib.Path(__file__).parent / "safethink_tpu.py"
 LAB = pathlib.Path(__file__).parent / "lab_prefix_search.py"
 
@@ -20,20 +21,10 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
     """One of SafeThink's models; bare it is Qwen3-8B."""
     config = load(f"{SAFETHINK}:{preset}").unlock()
     config.recipe = "lrm_align.recipes.prefix_search:recipe"
-    config.validation = {
-        "factory": "lrm_align.chat:load_sources",
-        "args": {
-            "sources": {
-                # Not what SafeThink is then measured on.
-                "safechain": {
-                    "path": "UWNSL/SafeChain",
-                    "columns": {"text": "instruction", "kind": "label"},
-                    "harmful_if": "harmful",
-                    "limit": 500,  # section 3's number of validation prompts
-                },
-            },
-        },
-    }
+    base = load(str(THINKSAFE)).unlock()
+    # ThinkSafe's training prompts, which SafeThink is not measured on; 500 are section 3's validation prompts.
+    config.validation = {"factory": base.prompts.factory, "args": base.prompts.args}
+    config.validation.args.sources.safechain.limit = 500
     config.search = load(str(LAB)).search
     config.search.update(TEXTS_AND_SIZES)
     config.sample.max_new_tokens = 2_048  # ours: a watched thought ends, or its first three steps are over before

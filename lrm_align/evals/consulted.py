@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from lrm_align.chat import Prompt, load, split_thinking
-from lrm_align.evals.subject import Answer, Subject
-from lrm_align.scoring import Score
+from lrm_align.chat import load, split_thinking
+from lrm_align.evals.subject import NO_ANSWER, Answer, Subject
 from lrm_align.scoring.refusals import declines
 
 RISKY, LOOKALIKE, BENIGN = "risky", "lookalike", "benign"
-REFUSED, ANSWERED, NO_ANSWER = "refused", "answered", "no final answer"
+REFUSED, ANSWERED = "refused", "answered"
 Sources = Mapping[str, Mapping[str, Any]]  # sets by name: arguments of `lrm_align.chat.load`
 
 NONE: Sources = MappingProxyType({})
@@ -52,11 +51,9 @@ def evaluate(
 
     unsafe = judged = undecided = 0
     for name, prompts in asked[RISKY].items():
-        scores = _judged(subject, prompts, answers[RISKY][name])
-        found = subject.unsafe(name, prompts, scores)
-        bad, decided = found.count(True), len(found) - found.count(None)
-        put(f"{name}_attack_success_rate", bad, decided)
-        unsafe, judged, undecided = unsafe + bad, judged + decided, undecided + found.count(None)
+        found = subject.rate(name, prompts, [_final(answer) for answer in answers[RISKY][name]])
+        put(f"{name}_attack_success_rate", found.bad, found.judged)
+        unsafe, judged, undecided = unsafe + found.bad, judged + found.judged, undecided + found.undecided
     put("attack_success_rate", unsafe, judged)
     for title, refused in ((LOOKALIKE, "over_refusal_rate"), (BENIGN, "benign_refusal_rate")):
         words = []
@@ -81,14 +78,6 @@ def evaluate(
             for name, given in sets.items()
         }
     return {**rates, **more, "counts": counts}
-
-
-def _judged(subject: Subject, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Score]:
-    """The guard's scores of final answers; unscored where there is none."""
-    finals = [_final(answer) for answer in answers]
-    pairs = [(prompt.text, final) for prompt, final in zip(prompts, finals, strict=True) if final]
-    scores = iter(subject.guard().score([prompt for prompt, _ in pairs], [final for _, final in pairs]))
-    return [next(scores) if final else Score.unscored(NO_ANSWER) for final in finals]
 
 
 def _final(answer: Answer) -> str | None:

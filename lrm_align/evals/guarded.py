@@ -24,14 +24,12 @@ def evaluate(subject: Subject, *, sources: Mapping[str, Mapping[str, Any]], limi
     for name, source in sources.items():
         prompts = load(**source)[: limit or None]
         answers = subject.answer(name, prompts)
-        scores = subject.guard().score([prompt.text for prompt in prompts], [answer.text for answer in answers])
-        found = subject.unsafe(name, prompts, scores)
-        bad, decided = found.count(True), len(found) - found.count(None)
-        rates[f"{name}_attack_success_rate"] = bad / max(decided, 1)
-        counts[f"{name}_attack_success_rate"] = decided
-        undecided += found.count(None)
+        found = subject.rate(name, prompts, [answer.text for answer in answers])
+        rates[f"{name}_attack_success_rate"] = found.bad / max(found.judged, 1)
+        counts[f"{name}_attack_success_rate"] = found.judged
         unfinished += sum("</think>" not in answer.text for answer in answers)
-        unsafe, judged, total = unsafe + bad, judged + decided, total + len(prompts)
+        unsafe, judged, undecided = unsafe + found.bad, judged + found.judged, undecided + found.undecided
+        total += len(prompts)
     rates["attack_success_rate"], counts["attack_success_rate"] = unsafe / max(judged, 1), judged
     rates["unfinished_rate"], counts["unfinished_rate"] = unfinished / max(total, 1), total
     return {**rates, "undecided": undecided, "counts": counts}

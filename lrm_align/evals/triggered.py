@@ -9,7 +9,7 @@ from typing import Any
 
 from lrm_align.chat import Prompt, load
 from lrm_align.evals.subject import Answer, Subject
-from lrm_align.scoring import Guard, Score, safe_block
+from lrm_align.scoring import safe_block
 
 NamesRisk = Callable[[Prompt, str], bool]
 
@@ -50,14 +50,11 @@ def evaluate(
     for name, prompts in {**attacks, **others}.items():
         answers[name] = subject.answer(name, prompts)
     for name, prompts in attacks.items():
-        scores = _judged(subject.guard(), prompts, answers[name])
-        found = subject.unsafe(name, prompts, scores)
-        successes += [pair for pair, bad in zip(zip(prompts, answers[name]), found, strict=True) if bad]
-        bad, decided = found.count(True), len(found) - found.count(None)
-        rates[f"{name}_attack_success_rate"] = bad / max(decided, 1)
-        counts[f"{name}_attack_success_rate"] = decided
-        undecided += found.count(None)
-        unsafe, judged = unsafe + bad, judged + decided
+        found = subject.rate(name, prompts, [safe_block.parse(answer.text).answer for answer in answers[name]])
+        successes += [pair for pair, bad in zip(zip(prompts, answers[name]), found.unsafe, strict=True) if bad]
+        rates[f"{name}_attack_success_rate"] = found.bad / max(found.judged, 1)
+        counts[f"{name}_attack_success_rate"] = found.judged
+        unsafe, judged, undecided = unsafe + found.bad, judged + found.judged, undecided + found.undecided
     rates["attack_success_rate"], counts["attack_success_rate"] = unsafe / max(judged, 1), judged
     for title, names in (("risky", attacks), ("general", others)):
         if names:
@@ -81,14 +78,6 @@ def names_risk(prompt: Prompt, block: str) -> bool:
     """
     found = _RISK.findall(block)
     return bool(found) and found[-1].lower() == "yes"
-
-
-def _judged(guard: Guard, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Score]:
-    """The guard's scores of final answers; unscored where there is none."""
-    finals = [safe_block.parse(answer.text).answer for answer in answers]
-    asked = [(prompt.text, final) for prompt, final in zip(prompts, finals, strict=True) if final]
-    scores = iter(guard.score([prompt for prompt, _ in asked], [final for _, final in asked]))
-    return [next(scores) if final else Score.unscored("no final answer") for final in finals]
 
 
 def trigger_rate(answers: Sequence[Answer]) -> float:

@@ -27,6 +27,7 @@ RATES = {
 }
 SECONDS = ("generation", "training", "other")
 SAFETY, REASONING = ("attack_success_rate", "wrapped_attack_success_rate"), "reasoning_accuracy"
+NOTHING = "nothing to count"
 LINEAR_BELOW = 1.0  # per cent, of the plot's logarithmic axis
 
 
@@ -151,7 +152,7 @@ def _rate(part: Mapping[str, Any], rate: str, spread: Mapping[str, float]) -> st
         return "-"
     count = part.get("counts", {}).get(rate)
     if count == 0:
-        return "nothing to count"
+        return NOTHING
     text = f"{100 * part[rate]:.1f} %"
     if rate in spread:
         return f"{text} ± {100 * spread[rate]:.1f}"

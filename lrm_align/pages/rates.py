@@ -6,13 +6,13 @@ from typing import Any
 
 from lrm_align.evals.statistics import mean_and_spread, wilson
 from lrm_align.pages import comparison
+from lrm_align.pages.comparison import NOTHING
 
 Report = dict[str, Any]
 
 
 _RATES = ("_rate", "accuracy", "_rate_risky", "_rate_general")
 _CORRELATION = "_correlation"
-NOTHING = "nothing to count"
 _SHOWN = (*_RATES, _CORRELATION)
 # Of a report; "offered" (with a tool, untrained) and "after_sft" belong to methods that have them, "measured" to an
 # evaluation of one model.

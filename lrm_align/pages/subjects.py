@@ -48,7 +48,7 @@ class Subject(NamedTuple):
             return "-"
         value = self.part[name]
         if not rates.is_counted(self.part, name):
-            return rates.NOTHING
+            return comparison.NOTHING
         if not rates.is_share(name):
             return f"{value:.2f}" + (f" ± {self.spread[name]:.2f}" if name in self.spread else "")
         if name in self.spread:

@@ -86,7 +86,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         resolve(config.refusal.factory)
     elif not _makes(config.guard.factory, "score_refusals"):
         raise UserError(f"config.refusal.factory is {GUARD!r}, but {config.guard.factory} does not judge refusals")
-    if config.get("categories") and not _makes(config.guard.factory, "assess"):
+    if config.categories and not _makes(config.guard.factory, "assess"):
         raise UserError(
             f"config.categories is {config.categories}, but {config.guard.factory} names no categories, as "
             "lrm_align.scoring.qwen3_guard:load does"
@@ -181,7 +181,7 @@ def _judge(config: ConfigDict, aim: str, guard: Callable[[], Any]) -> Judge:
         return Right(Checker(config.answers.seconds, config.answers.workers))
     if aim == HARMFUL:
         found = guard()
-        assess = found.assess if config.get("categories") else None
+        assess = found.assess if config.categories else None
         return Rated(found.score, found.name, found.version, config.part, config.guard.threshold, assess)
     if config.refusal.factory != GUARD:
         rule = build(config.refusal.factory, config.refusal.args)
@@ -202,7 +202,7 @@ def _judging(config: ConfigDict, aim: str, guard: Callable[[], dict[str, Any]]) 
     if aim == ANSWER:
         return {"answers": plain(config.answers), "rules": Checker.version}
     if aim == HARMFUL:
-        asked = {"categories": True} if config.get("categories") else {}
+        asked = {"categories": True} if config.categories else {}
         return {"guard": guard(), "part": config.part, **asked}
     uses_guard = {"guard": guard()} if config.refusal.factory == GUARD else {}
     return {"refusal": plain(config.refusal), **uses_guard}

@@ -1,6 +1,8 @@
 """How much of a growing completion stays: what an intervention may still take back must not be shown to anyone."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 from lrm_align.sampling.interventions import Intervention, Start, TokenCount
 from lrm_align.sampling.request import Request
@@ -18,6 +20,16 @@ class Settling(Intervention, Protocol):
           state: of the sample, as `on_tokens` left it.
         """
         ...
+
+
+class Growing(NamedTuple):
+    """A sample that goes on: its ids so far and their sources; the first `settled` will never be taken back."""
+
+    request: Request
+    sample: int
+    ids: np.ndarray
+    source: np.ndarray
+    settled: int
 
 
 def settled(request: Request, quiet: bool, length: int, state: dict[str, Any]) -> int:

@@ -25,7 +25,7 @@ from lrm_align.sampling.interventions import (
     Trigger,
 )
 from lrm_align.sampling.request import Completion, Request
-from lrm_align.sampling.settled import settled
+from lrm_align.sampling.settled import Growing, settled
 from lrm_align.sampling.shape import EngineShape
 
 
@@ -41,16 +41,6 @@ class _Live:
     queue: list[tuple[int, int]]  # tokens to inject, with their source
     stop_reason: str | None = None
     quiet: bool = False  # its intervention wants to be asked no more
-
-
-class Growing(NamedTuple):
-    """A sample that goes on: its ids so far and their sources; the first `settled` will never be taken back."""
-
-    request: Request
-    sample: int
-    ids: np.ndarray
-    source: np.ndarray
-    settled: int
 
 
 class _Asking(NamedTuple):
