@@ -8,6 +8,11 @@ another paper say so. `qwen3_*` call in the form of Qwen3's template; `r1_*`, wh
 What is done with the advantage is `config.rl.advantage_args`, see `lrm_align.advantages.ifpo` and
 `configs/lab_ascl.py`. Mesh axes of size -1 take what the other axes leave of the devices.
 
+The preset `align` is for one machine and prompts of one's own, `prompts.jsonl` and `held_out.jsonl`, as in `align.py`
+(a column kind that says "lookalike", named in `columns`, tells look-alikes from other benign prompts):
+
+    python -m lrm_align.main --config=configs/ascl_tpu.py:align+prompted --config.model.path=MY_MODEL
+
 WildJailbreak is gated: accept its terms, and give the path of its `train.tsv` as the `path` of the sources "jailbreak"
 and "lookalike" of `config.prompts.args.sources` and `config.rl_prompts.args.sources`.
 """
@@ -18,6 +23,7 @@ from ml_collections import ConfigDict
 
 from lrm_align.config import choose
 from lrm_align.recipes import ascl_grading
+from lrm_align.settings import own_files
 
 
 def get_config(preset: str = "qwen3_8b") -> ConfigDict:
@@ -34,6 +40,8 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         "param_dtype": "",  # as stored: bf16 under LoRA
         "remat": "full",
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.lora = {
         "rank": 32,  # ThinkSafe's, arXiv 2601.23143, section 5.1
@@ -279,7 +287,22 @@ def text(config: ConfigDict) -> None:
     config.judge.max_new_tokens = 2048
 
 
+def align(config: ConfigDict) -> None:
+    """One machine, one's own prompts, short texts."""
+    for prompts in (config.prompts, config.rl_prompts):
+        prompts.args = {"sources": own_files.prompts()}
+        prompts.against = own_files.held_out()
+    config.evaluate.args = {"risky": own_files.held_out(), "lookalike": {}, "benign": {}, "limit": 0}
+    config.sample.update(samples=2, max_new_tokens=1024, max_length=3072, slots=8)
+    config.train.update(row_length=3072, batch_traces=4, max_segments=4, epochs=3)
+    config.train.optimizer.learning_rate = 1e-4
+    config.judge.update(max_length=3072, slots=8)
+    config.rl.sampling.update(max_new_tokens=1024, max_length=3072, slots=8)
+    config.rl.update(steps=50, groups=2, max_refills=2, row_length=3072, piece_rows=1, max_segments=4)
+
+
 PRESETS = {
+    "align": (student("Qwen/Qwen3-0.6B"), align),
     "qwen3_0_6b": (student("Qwen/Qwen3-0.6B"),),
     "qwen3_4b": (student("Qwen/Qwen3-4B"),),
     "qwen3_8b": (student("Qwen/Qwen3-8B"),),

@@ -29,6 +29,8 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         "param_dtype": "",  # as stored
         "remat": "full",  # handbook: gradient checkpointing
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.lora = {
         "rank": 32,  # TRL

@@ -34,6 +34,8 @@ def get_config(preset: str = "thinksafe") -> ConfigDict:
         "param_dtype": "bfloat16",  # of weights in memory
         "remat": "none",  # nothing is trained
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.mesh = {"data": 1, "fsdp": -1, "tensor": 1}
     config.sets = {name: _set(name) for name in THINKSAFE}
@@ -98,22 +100,4 @@ def quick(config: ConfigDict) -> None:
     config.sample.max_new_tokens, config.sample.max_length = 4_096, 8_192
 
 
-def qwen3guard(config: ConfigDict) -> None:
-    """Harm and refusals by Qwen3Guard-Gen, on what follows the thinking."""
-    config.guard.factory = "lrm_align.scoring.qwen3_guard:load"
-    config.guard.args.path_or_hub_id = "Qwen/Qwen3Guard-Gen-4B"
-    config.refusal.factory = "guard"
-    config.part = "answer"
-
-
-def wildguard(config: ConfigDict) -> None:
-    """Harm and refusals by WildGuard, on the whole response: ThinkSafe's code shows it the thinking, too."""
-    config.guard.factory = "lrm_align.scoring.wild_guard:load"
-    config.guard.args.path_or_hub_id = "allenai/wildguard"
-    config.refusal.factory = "guard"
-    config.refusal.part = "all"
-
-
-PRESETS = {
-    "thinksafe": thinksafe, "all": all_sets, "quick": quick, "qwen3guard": qwen3guard, "wildguard": wildguard,
-}  # fmt: skip
+PRESETS = {"thinksafe": thinksafe, "all": all_sets, "quick": quick}

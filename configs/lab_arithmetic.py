@@ -27,6 +27,8 @@ def get_config(preset: str = "colocated") -> ConfigDict:
         "param_dtype": "float32",  # of weights in memory; the checkpoint stores bfloat16
         "remat": "none",  # rows are short: everything fits
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.weaken = {"factory": "lrm_align.lab.weaken:noise", "args": {"scale": 0.25, "seed": 0}}  # (lab) 62 % are left
     config.mesh = {"data": 1, "fsdp": 1, "tensor": 1}

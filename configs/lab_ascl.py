@@ -31,6 +31,8 @@ def get_config(preset: str = "balanced") -> ConfigDict:
         "param_dtype": "float32",  # of weights in memory; the checkpoint stores bfloat16
         "remat": "none",  # rows are short: everything fits
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.lora = {
         "rank": 16,  # (lab)

@@ -42,6 +42,8 @@ def get_config() -> ConfigDict:
         "param_dtype": "float32",  # of weights in memory; the checkpoint stores bfloat16
         "remat": "none",  # rows are short: everything fits
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.mesh = {"data": 1, "fsdp": 1, "tensor": 1}
     config.compared = tuple(METHODS)  # which of them, in the order of the table

@@ -29,6 +29,8 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "param_dtype": "float32",  # of weights in memory; the checkpoint stores bfloat16
         "remat": "none",  # rows are short: everything fits
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.lora = {
         "rank": 16,  # (lab)
@@ -150,7 +152,7 @@ def get_config(preset: str = "rapo") -> ConfigDict:
         "advantage_args": {},
         "inner_epochs": 1,  # code
         "minibatches": 4,  # (lab) code: one update for 1 prompt at 4 processes, so as many updates as prompts
-        "old_logp": "sampler",  # (lab) exact here: full distribution, float32
+        "old_logp": "sampler",  # (lab) full distribution, float32; the gap is measured on a step's first minibatch
         "max_refills": 0,  # code: groups without spread stay
         "reference": {"sync_every": 0, "mixup": 0.6},  # code: no KL
         "sampling": {

@@ -6,6 +6,10 @@
 of the library that the code leaves unset (0.28, the version of its date). All else is ours. Presets that end in `_lora`
 train adapters instead of all weights. Mesh axes of size -1 take what the other axes leave of the devices.
 
+The preset `align` is for one machine and prompts of one's own, `prompts.jsonl` and `held_out.jsonl`, as in `align.py`:
+
+    python -m lrm_align.main --config=configs/rapo_tpu.py:align+prompted --config.model.path=MY_MODEL
+
 Two sets have to be fetched by hand. WildJailbreak is gated: accept its terms and put its `train.tsv` to
 `wildjailbreak/`. Strata-Sword's English files are XLSX: save each as CSV in `strata_sword/`, under the names below;
 where a column of the requests has another name, `--config.prompts.args.sources.level_2.columns.text=…` takes it.
@@ -18,6 +22,7 @@ from ml_collections import ConfigDict
 from lrm_align.config import choose
 from lrm_align.recipes import rapo_passes
 from lrm_align.scoring import levels
+from lrm_align.settings import own_files
 
 
 def get_config(preset: str = "qwen3_8b") -> ConfigDict:
@@ -34,6 +39,8 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         "param_dtype": "float32",  # TRL: what is loaded by its path is float32
         "remat": "full",  # ours
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.lora = {
         "rank": 0,  # code: all weights
@@ -286,7 +293,25 @@ def lora(config: ConfigDict) -> None:
         optimizer.learning_rate *= 10  # ours: adapters want about ten times the rate
 
 
+def align(config: ConfigDict) -> None:
+    """One machine, one's own prompts, whose levels the model judges; short texts. All numbers are ours."""
+    lora(config)
+    config.levels.source = "judged"
+    for prompts in (config.prompts, config.rl_prompts):
+        prompts.args = {"sources": own_files.prompts()}
+        prompts.against = own_files.held_out()
+    config.evaluate.args = {"sources": own_files.held_out(), "levelled": {}, "limit": 0}
+    config.sample.update(max_new_tokens=1024, max_length=2048, slots=8)
+    config.continuation.sampling.max_new_tokens = 1536  # counted with the analysis
+    config.train.update(row_length=2048, batch_traces=4, max_segments=4)
+    config.judge.update(max_new_tokens=512, max_length=4096, slots=8)
+    config.rl.sampling.update(max_new_tokens=1024, max_length=2048, slots=8)
+    config.rl.update(steps=50, groups=2, row_length=2048, piece_rows=1, max_segments=4)
+    config.rl.optimizer.learning_rate = 2e-5  # half of `lora`'s: an eighth of the prompts a step
+
+
 PRESETS = {
+    "align": (student("Qwen/Qwen3-0.6B"), align),
     "qwen3_0_6b": (student("Qwen/Qwen3-0.6B"),),
     "qwen3_1_7b": (student("Qwen/Qwen3-1.7B"),),
     "qwen3_8b": (student("Qwen/Qwen3-8B"),),

@@ -33,6 +33,8 @@ def get_config(preset: str = "r1_llama_8b") -> ConfigDict:
         "param_dtype": "",  # as stored: bf16 under LoRA
         "remat": "full",  # ours
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.lora = {
         "rank": 64,  # ST section 4.1

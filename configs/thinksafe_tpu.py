@@ -26,6 +26,8 @@ def get_config(preset: str = "qwen3_8b") -> ConfigDict:
         "param_dtype": "",  # as stored: bf16 under LoRA
         "remat": "full",  # code: gradient checkpointing
         "attention": "auto",
+        "template_date": "",  # what templates that ask for the day are told; 2024-07-26
+        "thinking": "auto",  # what thoughts look like: found by itself; or "none", or both marks, "<think> </think>"
     }
     config.lora = {
         "rank": 32,  # section 5.1

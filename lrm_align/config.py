@@ -1,19 +1,24 @@
-"""Reading a config file, its preset and its overrides; hashing it; calling what it names."""
+"""A command line: a config file, its preset, its overrides, and the command's own flags."""
 
+import contextlib
 import difflib
-import hashlib
-import importlib
 import importlib.util
-import inspect
-import json
 import pathlib
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict, config_flags
 
+from lrm_align import settings
 from lrm_align.errors import UserError
+from lrm_align.factory import build as build
+from lrm_align.factory import resolve as resolve
+from lrm_align.plain import digest as digest
+from lrm_align.plain import plain as plain
+from lrm_align.settings import guards
 
 
 class Invocation(NamedTuple):
@@ -49,10 +54,14 @@ class Usage(NamedTuple):
         """Each flag's name, and whether it takes a text."""
         return {flag.removeprefix("--").partition("=")[0]: "=" in flag for flag in self.flags}
 
+    def places(self) -> list[str]:
+        """The names of flags that take a directory."""
+        return [flag.removeprefix("--").removesuffix("=DIR") for flag in self.flags if flag.endswith("=DIR")]
+
     def text(self) -> str:
         """The help."""
         flags_ = {
-            "--config=FILE.py[:PRESET]": "the config, and a preset of it",
+            "--config=FILE.py[:PRESET]": "the config, and a preset of it; :PRESET+GUARD takes another guard",
             "--config.KEY=VALUE": "another value for a key of it: --config.train.epochs=1",
             **self.flags,
         }
@@ -89,6 +98,7 @@ def parse(argv: Sequence[str], usage: Usage) -> Invocation:
             flags.DEFINE_boolean(name, False, "", flag_values=values)
     target, rest = _take_config(argv)
     config = load(target)
+    rest = settings.added_arguments(config, rest)
     _check_overrides(config, rest)
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=list(rest))
@@ -97,18 +107,49 @@ def parse(argv: Sequence[str], usage: Usage) -> Invocation:
         raise UserError(error) from None
     if words:
         raise UserError(f"unexpected argument {words[0]!r}; see {usage.command} --help")
+    resolved: Any = values["config"].value
+    settings.check(resolved)
+    settings.check_factories(resolved)
     options = {name: values[name].value for name in usage.names()}
-    return Invocation(values["config"].value, pathlib.Path(target).name.replace(".py", ""), options)
+    for name, value in options.items():
+        if isinstance(value, str) and value.startswith("--"):  # as --workdir --dry_run is read
+            raise UserError(f"--{name} takes a text and is given {value!r}, a flag of its own; write --{name}=TEXT")
+    # A shell expands ~ at the beginning of a word, and not in --workdir=~/run.
+    options |= {name: str(epath.Path(options[name]).expanduser()) for name in usage.places() if options[name]}
+    return Invocation(resolved, pathlib.Path(target).name.replace(".py", ""), options)
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """While a recipe is built from a config: a key that the config lacks is a mistake in the config, told in one line.
+
+    Args:
+      name: of the config.
+
+    Raises:
+      UserError: what the recipe reads is not there.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if pathlib.Path(frames[-1].filename).parent.name != "config_dict":
+            raise
+        reader = next(frame for frame in reversed(frames) if pathlib.Path(frame.filename).parent.name != "config_dict")
+        place = f"{pathlib.Path(reader.filename).name}:{reader.lineno}"
+        key = str(error).strip("'\"\\").partition("'")[0].partition("\\")[0].partition("\n")[0].strip("'\"")
+        raise UserError(f"{name}: the config has no key {key!r}, which its recipe reads at {place}") from error
 
 
 def load(target: str) -> ConfigDict:
-    """Runs `get_config(preset)` of `FILE.py[:PRESET]`, or of an importable module `configs.NAME[:PRESET]`.
+    """Runs `get_config(preset)` of `FILE.py[:PRESET][+GUARD]`; the guard is one of `settings.guards`.
 
     Raises:
-      UserError: the file is missing or has no `get_config`.
+      UserError: the file is missing or has no `get_config`, or no such preset or guard.
     """
-    path, _, preset = target.partition(":")
-    file = pathlib.Path(path)
+    path, _, named = target.partition(":")
+    preset, guard = guards.split(named)
+    file = pathlib.Path(epath.Path(path).expanduser())
     if not file.is_file():
         near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py")], 1)
         hint = f"; there is {file.parent / near[0]}" if near else ""
@@ -121,6 +162,8 @@ def load(target: str) -> ConfigDict:
     if "get_config" not in vars(module):
         raise UserError(f"config file {path} defines no function get_config(preset)")
     config = module.get_config(preset) if preset else module.get_config()
+    if guard:
+        guards.give(config, guard)
     return config.lock()
 
 
@@ -132,78 +175,9 @@ def choose(preset: str, presets: Mapping[str, Any]) -> Any:
     """
     if preset in presets:
         return presets[preset]
-    near = difflib.get_close_matches(preset, presets, 1)
+    near = difflib.get_close_matches(preset, [*presets, *guards.GUARDS], 1)
     hint = f"did you mean :{near[0]}? " if near else ""
     raise UserError(f"unknown preset :{preset}; {hint}There are {', '.join(':' + name for name in presets)}")
-
-
-def resolve(path: str) -> Any:
-    """The object behind "package.module:name": a factory that a config names, ours or a fork's.
-
-    >>> resolve("math:sqrt")(9.0)
-    3.0
-
-    Raises:
-      UserError: no such module or name.
-    """
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise UserError(f"{path!r} is not an import path of the form package.module:name")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A module that exists but fails on an import of its own is a fault, not a misspelt path.
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        raise UserError(f"{path!r}: there is no module {error.name!r}") from None
-    if name not in vars(module):
-        near = difflib.get_close_matches(name, vars(module), 1)
-        hint = f"; did you mean {module_name}:{near[0]}?" if near else ""
-        raise UserError(f"{path!r}: module {module_name} has no {name!r}{hint}")
-    return vars(module)[name]
-
-
-def build(path: str, arguments: Mapping[str, Any], *positional: Any) -> Any:
-    """Calls the factory behind an import path with plain keyword arguments.
-
-    >>> build("fractions:Fraction", {"denominator": 3}, 2)
-    Fraction(2, 3)
-
-    Raises:
-      UserError: no such module or name, no function, or arguments that it does not take.
-    """
-    factory, keywords = resolve(path), plain(arguments)
-    if not callable(factory):
-        raise UserError(
-            f"{path!r} is a {type(factory).__name__}; a config names a factory: a function that returns one"
-        )
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(*positional, **keywords)
-    except TypeError as error:
-        raise UserError(f"{path!r} is not to be called so: {error}; its arguments are {signature}") from None
-    return factory(*positional, **keywords)
-
-
-def plain(value: Any) -> Any:
-    """A config as dicts, tuples and scalars."""
-    if isinstance(value, ConfigDict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(plain(item) for item in value)
-    return value
-
-
-def digest(value: Any) -> str:
-    """A short hash of plain values, equal for equal configs on any machine.
-
-    >>> digest({"b": 1, "a": (1.0, None)}) == digest({"a": (1.0, None), "b": 1})
-    True
-    """
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _take_config(argv: Sequence[str]) -> tuple[str, list[str]]:

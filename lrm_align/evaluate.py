@@ -17,12 +17,12 @@ import rich.table
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import atomic_files, processes
 from lrm_align import main as main_
 from lrm_align import report as reports
-from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, resolve
+from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, reading, resolve
 from lrm_align.errors import UserError, command
 from lrm_align.recipes import stage as stages
-from lrm_align.rl.locks import alone
 
 USAGE = Usage(
     "python -m lrm_align.evaluate",
@@ -36,6 +36,7 @@ USAGE = Usage(
 )
 
 
+@processes.together
 @command
 def main(argv: Sequence[str]) -> None:
     """Evaluates, and says where everything lies."""
@@ -47,22 +48,27 @@ def main(argv: Sequence[str]) -> None:
         )
     config = _chosen(invocation.config, invocation.options["sets"])
     workdir = epath.Path(invocation.options["workdir"] or main_.default_workdir(invocation.name))
-    recipe = resolve(config.recipe)(config, workdir)
+    with reading(invocation.name):
+        recipe = resolve(config.recipe)(config, workdir)
     if invocation.options["dry_run"]:
         main_.describe(recipe, config, workdir)
         return
     main_.make(workdir)
-    with alone(workdir / "main.lock", "run"):
+    with main_.working(workdir):
         _run(recipe, config, workdir, invocation)
 
 
 def _run(recipe: Any, config: ConfigDict, workdir: epath.Path, invocation: Invocation) -> None:
-    (workdir / "run.json").write_text(json.dumps(main_.run_facts(config, invocation), indent=1, default=str))
+    atomic_files.write_text(
+        workdir / "run.json", json.dumps(main_.run_facts(config, invocation, recipe.facts), indent=1, default=str)
+    )
     summaries = stages.run(recipe.stages, workdir)
     directories = {planned.stage.name: planned.directory for planned in stages.plan(recipe.stages, workdir)}
     report = {"title": recipe.title, "config": invocation.name, "seed": config.seed, "model": config.model.path}
     report |= recipe.report(summaries, directories)
-    (workdir / "evaluation.json").write_text(json.dumps(report, indent=1, allow_nan=False))
+    if not processes.primary():
+        return
+    atomic_files.write_text(workdir / "evaluation.json", json.dumps(report, indent=1, allow_nan=False))
     page = reports.write(workdir, report)
     show(report["evaluation"])
     for name, directory in directories.items():
@@ -91,8 +97,9 @@ def show(evaluation: Mapping[str, Any], console: rich.console.Console | None = N
     """Prints a line for each benchmark, each average and each perplexity."""
     console = console or rich.console.Console(width=None if sys.stdout.isatty() else 150)
     table = rich.table.Table(box=rich.box.SIMPLE, title="Evaluation (95 % intervals)", title_justify="left")
-    for heading in ("set", "metric", "rate", "prompts × samples", "undecided", "open thoughts", "judge (part)"):
-        table.add_column(heading, justify="left" if heading in ("set", "metric", "judge (part)") else "right")
+    left = ("set", "metric", "judge (part)")
+    for heading in (*left[:2], "rate", "prompts × samples", "undecided", "cut", "open", "no thought", left[2]):
+        table.add_column(heading, justify="left" if heading in left else "right")
     for one in evaluation["results"]:
         rate = "nothing judged" if one["rate"] is None else f"{_percent(one['rate'])} {_interval(one['interval'])}"
         if "pass_at_k" in one and one["samples"] > 1:
@@ -104,7 +111,9 @@ def show(evaluation: Mapping[str, Any], console: rich.console.Console | None = N
             rate,
             f"{one['judged_prompts']} × {one['samples']}",
             str(sum(one["undecided"].values())),
+            str(one["truncated"]),
             str(one["unfinished_thoughts"]),
+            str(one["no_thought"]),
             f"{one['judge'].split(' model:')[0]} ({one['part']})",
         )
     if table.row_count:

@@ -10,6 +10,7 @@ import json
 import platform
 import subprocess
 import sys
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -20,9 +21,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import lrm_align
+from lrm_align import atomic_files, processes
 from lrm_align import report as reports
-from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, plain, resolve
+from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, plain, reading, resolve
 from lrm_align.errors import UserError, command
+from lrm_align.models import exports
 from lrm_align.recipes import stage as stages_
 from lrm_align.recipes.recipe import Recipe
 from lrm_align.rl.locks import alone
@@ -43,47 +46,75 @@ USAGE = Usage(
 )
 
 
+@processes.together
 @command
 def main(argv: Sequence[str]) -> None:
     """Runs the recipe of a config."""
-    invocation = parse(argv, USAGE)
+    invocation = invoked(argv, USAGE)
     config = invocation.config
     workdir = epath.Path(invocation.options["workdir"] or default_workdir(invocation.name))
     names = invocation.options["stages"].split(",") if invocation.options["stages"] else None
     dry = bool(invocation.options["dry_run"])
     if not dry:
         make(workdir)
-    with contextlib.nullcontext() if dry or jax.process_index() else alone(workdir / "main.lock", "run"):
+    with contextlib.nullcontext() if dry else working(workdir):
         _run_all(config, workdir, names, invocation, dry)
+
+
+def invoked(argv: Sequence[str], usage: Usage) -> Invocation:
+    """A command line whose config is a method's.
+
+    Raises:
+      UserError: a mistake in it, or the config of an evaluation, which another command runs.
+    """
+    invocation = parse(argv, usage)
+    if {"sets", "perplexity"} <= set(invocation.config.keys()):
+        raise UserError(f"{invocation.name} is an evaluation: run it by python -m lrm_align.evaluate --config=…")
+    return invocation
+
+
+def built(config: ConfigDict, workdir: epath.Path, invocation: Invocation) -> Recipe:
+    """The recipe of a config, after its preflight.
+
+    Raises:
+      UserError: whatever a user can mend.
+    """
+    with reading(invocation.name):
+        return resolve(config.recipe)(config, workdir)
 
 
 def _run_all(config: ConfigDict, workdir: epath.Path, names, invocation: Invocation, dry: bool) -> None:
     finished = []
     for one, directory in runs(config, workdir):
-        recipe = resolve(config.recipe)(one, directory)
+        recipe = built(one, directory, invocation)
         stages_.chosen(recipe.stages, names)
         if dry:
             describe(recipe, one, directory)
             return
-        finished.append(_run(recipe, one, directory, names, invocation))
+        make(directory)
+        with contextlib.nullcontext() if directory == workdir else working(directory):
+            finished.append(_run(recipe, one, directory, names, invocation))
     if len(finished) > 1 and all("before" in report and {"after", "methods"} & set(report) for report in finished):
         combined = reports.combine(finished)
-        reports.show(combined)
-        print(reports.last_line(reports.write(workdir, combined)))
+        if processes.primary():
+            reports.show(combined)
+            print(reports.last_line(reports.write(workdir, combined)))
 
 
 def _run(recipe: Recipe, config: ConfigDict, workdir: epath.Path, names, invocation: Invocation) -> dict[str, Any]:
-    make(workdir)
-    (workdir / "run.json").write_text(json.dumps(run_facts(config, invocation), indent=1, default=str))
-    if config.wandb:
+    kept = run_facts(config, invocation, recipe.facts)
+    atomic_files.write_text(workdir / "run.json", json.dumps(kept, indent=1, default=str))
+    if config.wandb and processes.primary():
         _start_wandb(config, workdir)
     summaries = stages_.run(recipe.stages, workdir, names)
     directories = {planned.stage.name: planned.directory for planned in stages_.plan(recipe.stages, workdir)}
     report = {"title": recipe.title, "config": invocation.name, "seed": config.seed, "model": config.model.path}
     report |= recipe.report(summaries, directories)
     report["stages"] = {name: directories[name].name for name in summaries}
-    reports.show(report)
-    print(reports.last_line(reports.write(workdir, report), _exports(directories)))
+    if processes.primary():
+        exports.link(workdir)
+        reports.show(report)
+        print(reports.last_line(reports.write(workdir, report), _exports(directories)))
     return report
 
 
@@ -129,27 +160,57 @@ def default_workdir(name: str) -> str:
 
 
 def make(workdir: epath.Path) -> None:
-    """Creates the workdir and writes to it once, before anything slow could be lost."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".writable"
-        probe.write_text("")
+    """Creates the workdir and writes to it once, before anything slow could be lost; all processes must see it.
+
+    Raises:
+      UserError: it cannot be written, or lies where another process does not see it.
+    """
+    probe = workdir / ".writable"
+
+    def write() -> str:
+        mark = uuid.uuid4().hex
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            probe.write_text(mark)
+        except OSError as error:
+            raise UserError(f"workdir {workdir} is not writable: {error.strerror or error}") from None
+        return mark
+
+    mark = processes.shared("a workdir", write)
+    if processes.count() > 1:
+        seen = probe.exists() and probe.read_text() == mark
+        if not processes.everyone("what lies in the workdir", seen):
+            raise UserError(
+                f"workdir {workdir} is not the same place for all {processes.count()} processes; give one that they "
+                "share, a network file system or a bucket"
+            )
+    if processes.primary():
         probe.unlink()
-    except OSError as error:
-        raise UserError(f"workdir {workdir} is not writable: {error.strerror or error}") from None
 
 
-def run_facts(config: ConfigDict, invocation: Invocation) -> Mapping[str, Any]:
-    """What `run.json` keeps: the resolved config, the command, versions, commit, seed and devices."""
+def working(workdir: epath.Path) -> contextlib.AbstractContextManager[None]:
+    """While this is the only command that fills a workdir; of processes that run together, the first sees to that.
+
+    Samplers that follow a run (`lrm_align.sample --follow`) work beside it, and have locks of their own.
+
+    Raises:
+      UserError: when it is entered, if a living process works there.
+    """
+    return alone(workdir / "main.lock", "run") if processes.primary() else contextlib.nullcontext()
+
+
+def run_facts(config: ConfigDict, invocation: Invocation, facts: Sequence[str] = ()) -> Mapping[str, Any]:
+    """What `run.json` keeps: the resolved config, what a dry run says of it, command, versions, commit, devices."""
     return {
         "config": plain(config),
         "name": invocation.name,
+        "facts": list(facts),
         "command": sys.argv,
         "versions": _versions(),
         "commit": _commit(),
         "seed": config.seed,
         "devices": [str(device) for device in jax.devices()],
-        "processes": jax.process_count(),
+        "processes": processes.count(),
     }
 
 

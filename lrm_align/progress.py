@@ -7,6 +7,8 @@ from types import TracebackType
 from rich import progress as bars
 from rich.console import Console
 
+from lrm_align import processes
+
 LINE_EVERY = 15.0  # seconds between two lines where there is no terminal
 
 
@@ -27,12 +29,13 @@ class Progress:
     ):
         self._title, self._total, self._earlier, self._done, self._unit = title, total, done, done, unit
         self._stream = sys.stderr if stream is None else stream
+        self._says = processes.primary()  # of several processes one is enough
         self._every = every
         self._tokens = 0
         self._start = self._last = time.monotonic()
         console = Console(file=self._stream)
         columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TextColumn("{task.fields[status]}"))
-        self._bar = bars.Progress(*columns, console=console) if console.is_terminal else None
+        self._bar = bars.Progress(*columns, console=console) if self._says and console.is_terminal else None
         self._task = self._bar.add_task(title, total=total, completed=done, status="") if self._bar else None
 
     def __enter__(self) -> "Progress":
@@ -45,7 +48,7 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        if self._done > self._earlier or kind is None:
+        if self._says and (self._done > self._earlier or kind is None):
             print(f"{self._title}: {self.status()}", file=self._stream, flush=True)
 
     def tokens(self, count: int) -> None:
@@ -74,7 +77,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, status=self.status())
-        elif now - self._last >= self._every:
+        elif self._says and now - self._last >= self._every:
             self._last = now
             print(f"{self._title}: {self.status()}", file=self._stream, flush=True)
 

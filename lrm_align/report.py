@@ -14,6 +14,7 @@ import rich.console
 import rich.table
 from etils import epath
 
+from lrm_align import atomic_files, limits, processes
 from lrm_align.arguments import Parser
 from lrm_align.errors import UserError, command
 from lrm_align.pages import book as books
@@ -53,7 +54,7 @@ def show(report: Report, console: rich.console.Console | None = None) -> None:
 
 def write(directory: epath.Path, report: Report) -> epath.Path:
     """Writes `report.json`, `report.html` and the plots of a run that has just ended; returns the page's path."""
-    (directory / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False))
+    atomic_files.write_text(directory / "report.json", json.dumps(report, indent=1, allow_nan=False))
     run = runs_.read(directory, report=report)
     card.complete(run)
     return write_page(directory, [run])
@@ -79,7 +80,7 @@ def write_page(directory: epath.Path, runs: Sequence[Run], traces: int = books.T
             elements.append(_drawn(directory, comparison.figure(run.report)))
     elements += [_drawn(directory / PLOTS, figure) for figure in charts.figures(runs, found, books.stepped_in(book))]
     path = directory / PAGE
-    path.write_text(page.render(runs, "".join(elements), book), encoding="utf-8")
+    atomic_files.write_text(path, page.render(runs, "".join(elements), book))
     return path
 
 
@@ -107,19 +108,23 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--output", metavar="DIR", help="for the page and its plots; the workdir, or ./side_by_side for several"
     )
     parser.add_argument(
-        "--traces", type=int, default=books.TRACES, metavar="N", help="in the reader, at most; default %(default)s"
+        "--traces",
+        type=int,
+        default=books.TRACES,
+        metavar="N",
+        help="in the reader, at most, 0 for none; default %(default)s",
     )
     parsed = parser.parse_args(arguments)
-    if parsed.traces < 0:
-        raise UserError(f"--traces must not be negative, found {parsed.traces}")
+    limits.count(parsed.traces, "--traces")
     return parsed
 
 
 @command
 def main(argv: Sequence[str]) -> None:
     """Writes the page of a run again, or of several side by side."""
+    processes.one("python -m lrm_align.report")
     parsed = _arguments(argv[1:])
-    directories = [epath.Path(workdir) for workdir in parsed.workdirs]
+    directories = [epath.Path(workdir).expanduser() for workdir in parsed.workdirs]
     for directory in directories:
         if not directory.is_dir():
             raise UserError(f"{directory}: no such directory; a workdir of python -m lrm_align.main would be right")
@@ -128,7 +133,7 @@ def main(argv: Sequence[str]) -> None:
     for run in runs:
         show(run.report)
     single = directories[0] if len(runs) == 1 else epath.Path("side_by_side")
-    written = write_page(epath.Path(parsed.output) if parsed.output else single, runs, parsed.traces)
+    written = write_page(epath.Path(parsed.output).expanduser() if parsed.output else single, runs, parsed.traces)
     print(f"page: {written} (open it in a browser); plots: {written.parent / PLOTS}")
 
 

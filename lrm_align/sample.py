@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from etils import epath
 
 from lrm_align import main as main_
-from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage, parse, resolve
+from lrm_align import processes
+from lrm_align.config import DRY_RUN, WORKDIR, Invocation, Usage
 from lrm_align.errors import UserError, command
 from lrm_align.recipes import following
 from lrm_align.recipes import stage as stages
+from lrm_align.recipes.recipe import Recipe
 
 USAGE = Usage(
     "python -m lrm_align.sample",
@@ -37,21 +39,28 @@ USAGE = Usage(
 )
 
 
+@processes.together
 @command
 def main(argv: Sequence[str]) -> None:
     """Samples, and says where the traces lie."""
-    invocation = parse(argv, USAGE)
+    invocation = main_.invoked(argv, USAGE)
     workdir = epath.Path(invocation.options["workdir"] or main_.default_workdir(invocation.name))
     if invocation.options["follow"]:
         _follow(invocation, workdir)
         return
     if invocation.options["sampler"]:
         raise UserError(f"--sampler={invocation.options['sampler']} says nothing without --follow")
-    recipe = resolve(invocation.config.recipe)(invocation.config, workdir)
-    if invocation.options["dry_run"]:
-        main_.describe(recipe, invocation.config, workdir)
+    for one, directory in main_.runs(invocation.config, workdir):
+        if not invocation.options["dry_run"]:
+            main_.make(directory)
+            with main_.working(directory):
+                _sample(main_.built(one, directory, invocation), directory)
+            continue
+        main_.describe(main_.built(one, directory, invocation), one, directory)
         return
-    main_.make(workdir)
+
+
+def _sample(recipe: Recipe, workdir: epath.Path) -> None:
     stages.run(recipe.stages, workdir, ["sample"])
     (planned,) = [planned for planned in stages.plan(recipe.stages, workdir) if planned.stage.name == "sample"]
     print(f"traces: {planned.directory} (python -m lrm_align.traces {planned.directory})")
@@ -63,7 +72,7 @@ def _follow(invocation: Invocation, workdir: epath.Path) -> None:
         raise UserError(f"--follow: {invocation.name} does not learn from rollouts: its config has no rl")
     mine = following.share(invocation.options["sampler"], config.rl.sampler_count)
     for one, directory in main_.runs(config, workdir):
-        recipe = resolve(config.recipe)(one, directory)
+        recipe = main_.built(one, directory, invocation)
         if invocation.options["dry_run"]:
             main_.describe(recipe, one, directory)
             return

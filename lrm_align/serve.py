@@ -9,18 +9,19 @@ The key that clients must send is in the environment variable LRM_ALIGN_API_KEY;
 server is reached from this machine alone unless --host says otherwise.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
-import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrm_align import defences
+from lrm_align import atomic_files, defences, processes, settings, stopping
 from lrm_align import main as main_
 from lrm_align.config import DRY_RUN, Invocation, Usage, parse, plain, resolve
 from lrm_align.defences import Defence
@@ -31,15 +32,16 @@ from lrm_align.recipes import defending, safethink, selection
 from lrm_align.recipes.student import Student
 from lrm_align.sampling import Engine, EngineShape
 from lrm_align.sampling.interventions import BatchIntervention
-from lrm_align.sampling.live import Live, warm
+from lrm_align.sampling.live import Live, seconds_a_token, warm
 from lrm_align.scoring import Guard
 from lrm_align.serving import app, http
 from lrm_align.serving.service import Service
-from lrm_align.serving.settings import ServeSettings, settings
+from lrm_align.settings.serving import ServeSettings
 from lrm_align.training import make_mesh
 
 KEY = "LRM_ALIGN_API_KEY"
 PORT, HOST = 8765, "127.0.0.1"
+PATIENCE = 2.0  # times what the longest answer takes at the measured speed; ours
 USAGE = Usage(
     "python -m lrm_align.serve",
     f"Offers a model behind an OpenAI-compatible chat endpoint. Clients send the key in {KEY}, if it is set.",
@@ -62,21 +64,32 @@ USAGE = Usage(
 @command
 def main(argv: Sequence[str]) -> None:
     """Serves until it is stopped."""
+    processes.one("python -m lrm_align.serve")
+    try:
+        _serve(argv)
+    except stopping.Stopped as stopped:
+        stopped.kept = "nothing was served yet"
+        raise
+
+
+def _serve(argv: Sequence[str]) -> None:
     invocation = parse(argv, USAGE)
     config, options = invocation.config, invocation.options
-    limits = settings(plain(config.get("serve", {})))
+    limits = settings.made(ServeSettings, config.get("serve", {}), "config.serve")
     named = chosen(config, options["defence"])
     if named.factory:
         resolve(named.factory)
-    host, key = options["host"] or HOST, os.environ.get(KEY, "")
+    host, key = options["host"] or HOST, _key(os.environ.get(KEY, ""))
     with http.bind(host, _port(options["port"])) as listening:  # before anything slow
         mesh, guards = _meshes(config)
         student = Student(config.model, mesh)
-        if "guard" in config:
-            selection.check(config.guard)
         guard = guard_of(config, named, guards)
         defence = defending.defence(named, student, guard)
+        asks = isinstance(defence.intervention, BatchIntervention)
+        if asks and "guard" in config:
+            selection.check(config.guard, student)
         shape = engine_shape(limits, student.config.max_positions, defence)
+        student.fits(shape.slots, shape.max_length)
         name = limits.name or _name(config.model.path)
         address = _address(host, listening.getsockname()[1])
         facts = (
@@ -84,12 +97,12 @@ def main(argv: Sequence[str]) -> None:
         )
         if options["dry_run"]:
             print(json.dumps({**plain(config), "defence": plain(named)}, indent=1))
-            print(f"would serve {facts} at {address}")
+            print("\n".join([*student.facts(), f"would serve {facts} at {address}"]))
             return
-        if isinstance(defence.intervention, BatchIntervention):
+        if asks:
             defending.checked(guard())  # here, so that no request waits for its weights
-        _record(invocation)
-        live = _live(student, shape, config.seed, limits)
+        _record(invocation, student.facts())
+        live, limits = _live(student, shape, config.seed, limits)
         service = Service(live, student.chat, defence, limits, shape.max_length)
         hosts = app.LOOPBACK if host in app.LOOPBACK and not key else None
         who = f"the key in {KEY}" if key else "any API key"
@@ -98,7 +111,7 @@ def main(argv: Sequence[str]) -> None:
             print(f"warning: {host} can be reached by others, and any key is accepted: set {KEY}", file=sys.stderr)
         try:
             http.serve(app.application(service, name, key, hosts), listening, limits)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, stopping.Stopped):
             pass  # the server ends in good order and then raises its signal again
         finally:
             live.close()
@@ -138,14 +151,32 @@ def engine_shape(limits: ServeSettings, longest: int, defence: Defence) -> Engin
     return shape if defence.intervention is None else shape.serving(defence.intervention)
 
 
-def _live(student: Student, shape: EngineShape, seed: int, limits: ServeSettings) -> Live:
+def _live(student: Student, shape: EngineShape, seed: int, limits: ServeSettings) -> tuple[Live, ServeSettings]:
+    """The engine at work, and limits that it can keep to."""
     mesh = None if student.mesh.size == 1 else student.mesh
     stop_ids = student.chat.stop_ids
     engine = Engine(student.model, student.params, shape, stop_ids=stop_ids, seed=seed, mesh=mesh)
     if limits.warm:
         print(f"compiling for {partition.platform()} …", file=sys.stderr, flush=True)
         warm(engine)
-    return Live(engine, limits.queue)
+        limits = paced(limits, seconds_a_token(engine), shape.max_length)
+    return Live(engine, limits.queue), limits
+
+
+def paced(limits: ServeSettings, seconds: float, length: int) -> ServeSettings:
+    """Limits of time that a model keeps to which takes so long for a token: whole answers of it have to fit.
+
+    >>> paced(ServeSettings(request_timeout=600.0), 0.5, 4096).request_timeout
+    4096.0
+
+    Args:
+      limits: the least that a request gets.
+      seconds: that a token takes.
+      length: tokens of the longest answer.
+    """
+    whole = PATIENCE * seconds * length
+    timeouts = {name: max(getattr(limits, name), whole) for name in ("request_timeout", "queue_timeout")}
+    return dataclasses.replace(limits, **timeouts)
 
 
 def _meshes(config: ConfigDict) -> tuple[Mesh, Mesh]:
@@ -163,12 +194,23 @@ def _name(path: str) -> str:
     return pathlib.PurePath(path).name if pathlib.Path(path).is_dir() else path
 
 
-def _record(invocation: Invocation) -> None:
+def _record(invocation: Invocation, said: Sequence[str]) -> None:
     if invocation.options["workdir"]:
         workdir = epath.Path(invocation.options["workdir"])
         main_.make(workdir)
-        facts = main_.run_facts(invocation.config, invocation)
-        (workdir / "run.json").write_text(json.dumps(facts, indent=1, default=str))
+        facts = main_.run_facts(invocation.config, invocation, said)
+        atomic_files.write_text(workdir / "run.json", json.dumps(facts, indent=1, default=str))
+
+
+def _key(text: str) -> str:
+    """The key that clients must send.
+
+    Raises:
+      UserError: one that no header can carry.
+    """
+    if text != text.strip() or any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise UserError(f"{KEY} begins or ends with white space, or holds a line break: no client can send such a key")
+    return text
 
 
 def _port(text: str | None) -> int:
@@ -184,9 +226,4 @@ def _address(host: str, port: int) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        main(sys.argv)
-    except KeyboardInterrupt:
-        print("stopped before anything was served", file=sys.stderr)
-        raise SystemExit(130) from None
+    main(sys.argv)

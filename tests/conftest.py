@@ -2,6 +2,11 @@
 
 import os
 import pathlib
+import signal
+
+# A suite that was started in the background is deaf to Ctrl-C, and so are all processes that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -21,7 +26,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 # Neither tests nor documented examples: builders that tests share, and scripts that are run by hand.
 collect_ignore = ["families.py", "object_store.py", "pair_batches.py", "tokenizer_families.py", "torch_reference.py"]
-collect_ignore += ["bench", "golden"]
+collect_ignore += ["bench", "golden", "hub_cache.py"]
 collect_ignore_glob = ["*/tiny.py"]
 
 

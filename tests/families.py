@@ -44,6 +44,21 @@ FAMILIES = {
         "attention_bias": True,
         "tie_word_embeddings": True,
     },
+    # As DeepSeek-R1-0528-Qwen3-8B has it, attn_factor included; every kind of dimension, kept, mixed and divided.
+    "qwen3_yarn": {
+        "model_type": "qwen3",
+        "rope_theta": 300.0,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 20,
+            "attn_factor": 0.8782488562869419,
+            "beta_fast": 2.0,
+            "beta_slow": 0.1,
+        },
+        "head_dim": 10,
+        "tie_word_embeddings": False,
+    },
     "llama": {
         "model_type": "llama",
         "rope_theta": 300.0,

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lrm_align import evaluate, main, report, sample, serve
+from lrm_align import evaluate, main, merge, report, sample, serve
 from lrm_align.lab import pretrain
 from lrm_align.traces import __main__ as traces
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "lrm_align.evaluate": evaluate.main,
     "lrm_align.serve": serve.main,
     "lrm_align.report": report.main,
+    "lrm_align.merge": merge.main,
     "lrm_align.lab.pretrain": pretrain.main,
 }
 

@@ -42,6 +42,12 @@ def test_a_port_in_use(capsys, flags):
     assert f"port {port} of 127.0.0.1 is in use" in line and "another --port" in line
 
 
+@pytest.mark.parametrize("key", [" sesame", "sesame\n", "  ", "ses\x1bame"])
+def test_a_key_that_no_client_can_send(capsys, monkeypatch, key):
+    monkeypatch.setenv("LRM_ALIGN_API_KEY", key)
+    assert "LRM_ALIGN_API_KEY" in refused(capsys, "--port=0")
+
+
 def a_number():
     return 3
 

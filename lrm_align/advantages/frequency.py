@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from lrm_align.advantages import modes
 from lrm_align.advantages.group import Group, Transform, transform
 from lrm_align.advantages.scales import check_scale
-from lrm_align.advantages.statistics import EPS, GROUP, centred, count, scaled
+from lrm_align.advantages.statistics import EPS, GROUP, above_least, centred, count, scaled
 from lrm_align.errors import UserError
 
 
@@ -95,6 +95,7 @@ def mode_balanced_center(mode: str | None = None) -> Transform:
     def apply(a_GxN: jax.Array, scored_GxN: jax.Array, group: Group) -> jax.Array:
         of_GxNxM = modes.membership("mode_balanced_center", mode, scored_GxN, group)
         n_Gx1xM = count(of_GxNxM, GROUP)
+        a_GxN = above_least(a_GxN, scored_GxN, GROUP)
         total_Gx1xM = jnp.sum(jnp.where(of_GxNxM, a_GxN[..., None], 0), axis=1, keepdims=True)
         mean_Gx1xM = total_Gx1xM / jnp.maximum(n_Gx1xM, 1)
         present_Gx1 = jnp.sum(n_Gx1xM > 0, axis=-1)

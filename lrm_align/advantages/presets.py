@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 
+import jax
+
 from lrm_align.advantages.baselines import batch_center, group_center, leave_one_out
 from lrm_align.advantages.chain import chain
 from lrm_align.advantages.frequency import inverse_frequency, mode_balanced_center, mode_standardize
-from lrm_align.advantages.group import Transform
-from lrm_align.advantages.scales import batch_scale, group_scale, standardized_parts
+from lrm_align.advantages.group import Group, Transform, transform
+from lrm_align.advantages.scales import batch_scale, check_scale, group_scale, standardized_parts
 from lrm_align.advantages.shaping import clip
-from lrm_align.advantages.statistics import EPS
+from lrm_align.advantages.statistics import BATCH, EPS, GROUP, centred, scaled
 from lrm_align.errors import UserError
 
 
@@ -30,7 +32,7 @@ def grpo(scale: str = "group", eps: float = EPS) -> Transform:
     """
     orders: dict[str, Callable[[], Transform]] = {
         "group": lambda: chain(group_center(), group_scale(eps)),
-        "batch": lambda: chain(batch_scale(eps), group_center()),
+        "batch": lambda: _center_in_units_of_the_batch(eps),
         "none": group_center,
     }
     if scale not in orders:
@@ -111,3 +113,13 @@ def ifpo(
     after = [group_center()] if recentre else []
     after += [] if limit is None else [clip(limit)]
     return chain(baselines[baseline](), weighted, *after)
+
+
+def _center_in_units_of_the_batch(eps: float) -> Transform:
+    """chain(batch_scale(ε), group_center()), centred first: x / σ of large rewards rounds their differences away."""
+    check_scale("grpo", eps, 1)
+
+    def apply(a_GxN: jax.Array, scored_GxN: jax.Array, _: Group) -> jax.Array:
+        return scaled(centred(a_GxN, scored_GxN, GROUP), scored_GxN, BATCH, eps, 1, of_GxN=a_GxN)
+
+    return transform("grpo", apply, least=2)

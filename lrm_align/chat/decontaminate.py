@@ -33,7 +33,7 @@ def normalise(text: str) -> str:
 
 
 def decontaminate(prompts: Sequence[Prompt], against: Mapping[str, Iterable[str]]) -> tuple[list[Prompt], Overlap]:
-    """Removes prompts equal to a text of an evaluation set after `normalise`.
+    """Removes prompts equal to a text of an evaluation set after `normalise`; of a conversation any turn may be.
 
     Args:
       prompts: for training.
@@ -47,8 +47,8 @@ def decontaminate(prompts: Sequence[Prompt], against: Mapping[str, Iterable[str]
     kept = []
     by_set = dict.fromkeys(sets, 0)
     for prompt in prompts:
-        text = normalise(prompt.text)
-        hits = [name for name, texts in sets.items() if text in texts]
+        turns = {normalise(text) for text in prompt.turns}
+        hits = [name for name, texts in sets.items() if turns & texts]
         for name in hits:
             by_set[name] += 1
         if not hits:

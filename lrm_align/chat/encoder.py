@@ -11,8 +11,8 @@ from tokenizers.normalizers import NFC
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase
 
-from lrm_align.chat.user_text import Marker
 from lrm_align.errors import UserError, one_line
+from lrm_align.rendering.user_text import Marker
 
 
 class SpanEncoder:
@@ -23,6 +23,10 @@ class SpanEncoder:
 
     Args:
       tokenizer: a fast tokenizer; it is not changed.
+
+    Attributes:
+      control: every control token's id.
+      split: pattern that finds control tokens in a text; where it has a group, that is the token.
 
     Raises:
       UserError: the tokenizer is a slow one, or plain text could still give one of its control ids.
@@ -38,7 +42,7 @@ class SpanEncoder:
         added = self._backend.get_added_tokens_decoder()
         self.control: dict[str, int] = {token.content: id for id, token in added.items() if token.content}
         longest_first = sorted(added.values(), key=lambda token: len(token.content), reverse=True)
-        self._split = re.compile("|".join(map(_pattern, longest_first)) or "(?!)")
+        self.split = re.compile("|".join(map(_pattern, longest_first)) or "(?!)")
         self._plain = _without_added_tokens(self._backend, self.control)
         self._later = _without_first_space(self._plain)
         self._marker = Marker(self.control, avoid="")
@@ -87,8 +91,15 @@ class SpanEncoder:
         return self._marker if self._marker.stands_apart_from(avoid) else Marker(self.control, avoid)
 
     def marked(self, text: str, marker: Marker) -> list[int]:
-        """Ids of a rendered text in which the marker's stand-ins protect what users wrote."""
+        """Ids of a text in which the marker's stand-ins protect what users wrote."""
         return self._spans(_encodable(text), marker)
+
+    def joined(self, texts: Sequence[str], control: Sequence[str]) -> list[int]:
+        """Ids of texts without control tokens, and of the control token after each but the last."""
+        ids = self._span(_encodable(texts[0]), first=True)
+        for token, text in zip(control, texts[1:], strict=True):
+            ids = [*ids, self.control[token], *self._span(_encodable(text), first=False)]
+        return ids
 
     def decode(self, ids: Sequence[int], keep_control: bool = True) -> str:
         """Text of ids; special tokens are left out unless `keep_control`."""
@@ -97,7 +108,7 @@ class SpanEncoder:
     def _spans(self, text: str, marker: Marker) -> list[int]:
         ids: list[int] = []
         end = 0
-        for match in self._split.finditer(text):
+        for match in self.split.finditer(text):
             ids += self._span(marker.unmark(text[end : match.start()]), end == 0)
             ids.append(self.control[match.group(match.lastindex or 0)])  # a group where a token eats its neighbours
             end = match.end()

@@ -2,20 +2,22 @@
 
 import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lrm_align import limits
+from lrm_align.chat import messages as messages_
 from lrm_align.chat import rows as rows_
 from lrm_align.chat import thinking
-from lrm_align.chat.chat import ROLES
+from lrm_align.chat.chat import THOUGHTS
 from lrm_align.errors import UserError
 
 COLUMNS = ("prompt", "chosen", "rejected", "label", "id")
 EQUAL, EMPTY = "equal answers", "empty side"
+SPOKEN = ("tool_calls", "function_call", "refusal", "audio")  # what an answer may say beside its text
 PARTED, UNCLOSED = "conversations differ before their last answer", "thinking not closed"
 
 
@@ -26,8 +28,9 @@ class Preference:
     Attributes:
       id: the same in every run, whatever the order or the limit.
       messages: the conversation up to the answer.
-      chosen, rejected: the two answers, thoughts included.
+      chosen, rejected: the two answers, thoughts included, in `<think>` and `</think>`.
       label: "harmful", "benign", or "" where none is known.
+      ignored: names of the answers' fields that are not trained on.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Preference:
     chosen: str
     rejected: str
     label: str = ""
+    ignored: tuple[str, ...] = ()
 
 
 class Preferences(NamedTuple):
@@ -49,6 +53,11 @@ class Preferences(NamedTuple):
     kept: list[Preference]
     skipped: dict[str, int]
     first: dict[str, str]
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """How many kept pairs have an answer with a field that is not trained on, by its name."""
+        return dict(collections.Counter(name for preference in self.kept for name in preference.ignored))
 
 
 def load(
@@ -65,7 +74,9 @@ def load(
     The answers are strings, or lists of {"role", "content"} messages that end with the assistant's. A list may hold the
     answer alone, beside a prompt column, or the whole conversation, whose beginning is then the prompt; a prompt column
     must agree with it. The prompt is a string, which is one user turn, or a list of messages. In CSV and TSV a cell may
-    hold such a list as JSON. An answer with `</think>` in it is split there into thought and answer.
+    hold such a list as JSON. An answer with `</think>` in it is split there into thought and answer; a message may hold
+    its thought in `reasoning_content`, `reasoning` or `thinking` instead. Other fields of an answer are counted by name
+    where they hold something, and refused where they say something (`tool_calls`, `function_call`, `refusal`, `audio`).
 
     Left out and counted, never in silence: rows with an empty answer ("empty side"), with equal answers, with a thought
     that is opened and not closed, and conversations that part before their last message. Everything else that is
@@ -81,8 +92,10 @@ def load(
       limit: keep so many, after shuffling; 0 keeps all.
 
     Raises:
-      UserError: a missing file or column, a wrong type or role, an id that occurs twice, or no pair that is left.
+      UserError: a missing file or column, a negative limit, a wrong type or role, an id that occurs twice, or no pair
+        that is left.
     """
+    limits.count(limit, f"pairs: {path}: limit")
     named = _columns(path, columns or {}, label)
     source, as_json = pathlib.PurePath(path).stem, pathlib.PurePath(path).suffix.lower() in (".csv", ".tsv")
     kept: list[Preference] = []
@@ -92,6 +105,7 @@ def load(
         place = f"{path}, row {number}"
         cells = _cells(row, named, place, as_json)
         messages, chosen, rejected = _conversation(cells, named, place)
+        ignored = tuple(sorted({field for side in ("chosen", "rejected") for field in _ignored(cells[side])}))
         reason = _unsound(messages, chosen, rejected)
         if reason is not None or messages is None:
             skipped[str(reason)] += 1
@@ -102,13 +116,13 @@ def load(
         said = str(row[named["label"]]) if "label" in named else label
         if "label" in named and said not in ("harmful", "benign"):
             raise UserError(f"pairs: {place}: unknown label {said!r}; expected harmful or benign")
-        kept.append(Preference(name, messages, chosen, rejected, said))
+        kept.append(Preference(name, messages, chosen, rejected, said, ignored))
     if not kept:
         raise UserError(f"pairs: no row of {path} can be used; left out: {_counts(skipped)}")
     _check_distinct(kept, path)
     if seed is not None:
         kept = [kept[i] for i in np.random.default_rng(seed).permutation(len(kept))]
-    return Preferences(kept[: limit or None], dict(skipped), first)
+    return Preferences(limits.first(kept, limit), dict(skipped), first)
 
 
 def _columns(path: str, columns: Mapping[str, str], label: str) -> dict[str, str]:
@@ -128,39 +142,17 @@ def _cells(row: rows_.Row, named: Mapping[str, str], place: str, as_json: bool) 
     cells = {}
     for name in ("prompt", "chosen", "rejected"):
         value = row.get(named[name])
-        value = _messages_in(value) if as_json and isinstance(value, str) else value
+        value = messages_.in_cell(value, f"pairs: {place}") if as_json and isinstance(value, str) else value
         if value is not None and not isinstance(value, str | list | tuple):
             raise UserError(
                 f"pairs: {place}: column {named[name]} holds a {type(value).__name__}; expected text or messages"
             )
-        cells[name] = value if value is None or isinstance(value, str) else _messages(value, named[name], place)
+        cells[name] = (
+            value
+            if value is None or isinstance(value, str)
+            else messages_.checked(value, named[name], f"pairs: {place}")
+        )
     return cells
-
-
-def _messages_in(cell: str) -> Any:
-    """The list of messages that a cell spells as JSON; any other cell as it is."""
-    if not cell.lstrip().startswith("["):
-        return cell
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    sound = isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value)
-    return value if sound else cell
-
-
-def _messages(value: Sequence[Any], column: str, place: str) -> tuple[Mapping[str, Any], ...]:
-    for message in value:
-        if not isinstance(message, Mapping) or message.get("role") not in ROLES:
-            raise UserError(
-                f"pairs: {place}: column {column} holds {str(message)[:80]!r}; expected messages with a role out of "
-                f"{', '.join(ROLES)}"
-            )
-        said_nothing = message.get("content") is None and message["role"] == "assistant"  # it called a tool, say
-        if not isinstance(message.get("content"), str) and not said_nothing:
-            raise UserError(f"pairs: {place}: a message of column {column} has no text as its content")
-    # Tables fill up messages with the keys of other rows.
-    return tuple({key: item for key, item in message.items() if item is not None} for message in value)
 
 
 Conversation = tuple[tuple[Mapping[str, Any], ...] | None, str, str]
@@ -201,11 +193,37 @@ def _answer(value: Any, column: str, place: str) -> tuple[tuple[Mapping[str, Any
         raise UserError(
             f"pairs: {place}: column {column} ends with the turn of {value[-1]['role']}; expected the assistant's"
         )
-    return tuple(value[:-1]), value[-1].get("content", "")
+    return tuple(value[:-1]), _spoken(value[-1], f"pairs: {place}: the answer of column {column}")
+
+
+def _spoken(message: Mapping[str, Any], where: str) -> str:
+    """All that an answer says, its thought in the tags of thinking."""
+    if found := [name for name in SPOKEN if message.get(name)]:
+        raise UserError(f"{where} holds {', '.join(found)}, which cannot be trained on; drop the row, or that field")
+    text = message.get("content", "")
+    thoughts = {name: message[name] for name in THOUGHTS if message.get(name)}
+    for name, thought in thoughts.items():
+        if not isinstance(thought, str):
+            raise UserError(f"{where} has a {type(thought).__name__} as its {name}; expected text")
+    if not thoughts:
+        return text
+    if len(set(thoughts.values())) > 1:
+        raise UserError(f"{where} has different thoughts in {' and '.join(thoughts)}; keep one")
+    if thinking.is_closed(text) or text.lstrip().startswith(thinking.THINK_OPEN):
+        raise UserError(f"{where} has one thought in its content and another in {', '.join(thoughts)}; keep one")
+    thought = next(iter(thoughts.values()))
+    return f"{thinking.THINK_OPEN}\n{thought}\n{thinking.THINK_CLOSE}\n\n{text}"
+
+
+def _ignored(value: Any) -> list[str]:
+    """Names of the fields of an answer that hold something and are not trained on."""
+    message = value[-1] if isinstance(value, tuple) and value else {}
+    known = ("role", "content", *THOUGHTS)
+    return [str(name) for name, item in message.items() if name not in known and item not in ("", [], {}, ())]
 
 
 def _unsound(messages: Any, chosen: str, rejected: str) -> str | None:
-    if not chosen.strip() or not rejected.strip():
+    if not _answered(chosen) or not _answered(rejected):
         return EMPTY
     if messages is None:
         return PARTED
@@ -214,6 +232,11 @@ def _unsound(messages: Any, chosen: str, rejected: str) -> str | None:
     opened = (text.lstrip().startswith(thinking.THINK_OPEN) for text in (chosen, rejected))
     closed = (thinking.is_closed(text) for text in (chosen, rejected))
     return UNCLOSED if any(o and not c for o, c in zip(opened, closed)) else None
+
+
+def _answered(text: str) -> bool:
+    """Whether there is an answer, beside a thought."""
+    return bool(text.rpartition(thinking.THINK_CLOSE)[2].strip())
 
 
 def _check_encodable(texts: Sequence[str], place: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 import numpy as np
 
 from lrm_align.chat.chat import Chat, Messages
+from lrm_align.chat.messages import with_system
 from lrm_align.chat.thinking import THINK_CLOSE, THINK_OPEN
 from lrm_align.errors import UserError, one_line
 
@@ -298,18 +299,6 @@ def shortened(chat: Chat, text: str, limit: int) -> tuple[str, bool]:
         if room <= 0 or len(chat.encode_plain(head + CUT)) <= limit:
             return head + CUT, True
         room -= 1
-
-
-def with_system(messages: Messages, text: str) -> list[dict[str, Any]]:
-    """A conversation with a text at the head of its system turn.
-
-    >>> with_system("Hi", "Be kind.")
-    [{'role': 'system', 'content': 'Be kind.'}, {'role': 'user', 'content': 'Hi'}]
-    """
-    turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(m) for m in messages]
-    if turns and turns[0]["role"] == "system":
-        return [{**turns[0], "content": f"{text}\n\n{turns[0]['content']}"}, *turns[1:]]
-    return [{"role": "system", "content": text}, *turns]
 
 
 def _closing_tokens(chat: Chat, closing: str) -> tuple[int, ...]:

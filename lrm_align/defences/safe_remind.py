@@ -1,12 +1,13 @@
 """SafeRemind: a reminder where the model is about to be certain."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrm_align.chat import Chat
-from lrm_align.chat.thinking import THINK_CLOSE
 from lrm_align.defences.defence import Defence
+from lrm_align.defences.steps import closing_tokens, line_ends
+from lrm_align.defences.thought import needs_thoughts
 from lrm_align.errors import UserError
 from lrm_align.sampling.interventions import Action, Continue, Inject, Moment, Rewind, StepBoundary, Trigger
 from lrm_align.scoring import Guard
@@ -27,15 +28,23 @@ class SafeRemind:
       words: ids of the reminder.
       entropy: in nats, of the next token; below it a decision is being locked.
       times: reminders at most.
+      lines: ids of tokens that end a line.
+      closed: ids to whether a thought ends in them.
     """
 
     ask_at: tuple[Trigger, ...]
     words: tuple[int, ...]
     entropy: float
     times: int
+    lines: frozenset[int]
+    closed: Callable[[Sequence[int]], bool]
 
     def on_tokens(self, trace: Moment, state: dict[str, Any]) -> Action:
         """Looks at how the line began that ends here."""
+        closed = self.closed(trace.ids.tolist())
+        if not closed and int(trace.ids[-1]) not in self.lines:
+            return Continue()  # no end of anything: a token that could have completed one
+        state["asked"] = state.get("asked", 0) + 1
         begin = state.get("begin")
         if begin is not None and float(trace.entropy[begin]) < self.entropy:
             state["injected"] = state.get("injected", 0) + 1
@@ -43,7 +52,7 @@ class SafeRemind:
             # The line that is drawn in its place begins behind the words.
             state["begin"] = begin + len(self.words) if again else None
             return Rewind(begin, Inject(self.words))
-        done = state.get("injected", 0) >= self.times or self._closed(trace)
+        done = state.get("injected", 0) >= self.times or closed
         state["begin"] = None if done else int(trace.ids.size)
         return Continue(again=not done)
 
@@ -51,9 +60,6 @@ class SafeRemind:
         """What stays, for those who show a completion as it grows: all but the line at hand."""
         begin = state.get("begin")
         return length if begin is None else begin
-
-    def _closed(self, trace: Moment) -> bool:
-        return isinstance(trace.trigger, StepBoundary) and int(trace.ids[-1]) == trace.trigger.ids[-1]
 
 
 def safe_remind(
@@ -78,10 +84,14 @@ def safe_remind(
         raise UserError(f"config.defence.args.entropy is {entropy}; it must be above 0")
     if times < 1:
         raise UserError(f"config.defence.args.times is {times}; it must be at least 1")
-    control = set(chat.encoder.control.values())
-    lines = [i for i in range(len(chat.tokenizer)) if i not in control and "\n" in chat.decode([i])]
-    close = chat.encode_trusted(THINK_CLOSE)[-1]
+    needs_thoughts(chat)
+    lines, closing = line_ends(chat), closing_tokens(chat)
     intervention = SafeRemind(
-        (StepBoundary((*lines, close), wait=False),), tuple(chat.encode_plain(text)), entropy, times
+        (StepBoundary(tuple(dict.fromkeys((*lines, *closing))), wait=False),),
+        tuple(chat.encode_plain(text)),
+        entropy,
+        times,
+        frozenset(lines),
+        lambda ids: bool(chat.thought_ends(ids)),
     )
     return Defence("safe_remind", intervention=intervention)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrm_align.chat import Chat
-from lrm_align.chat.thinking import THINK_CLOSE, THINK_OPEN
 from lrm_align.defences import steps as steps_
 from lrm_align.defences.defence import Defence
 from lrm_align.errors import UserError
@@ -35,8 +34,7 @@ class SafeThink:
       score: (prompt, text so far) pairs to R.
       text: ids of a completion to what the guard reads.
       opening: ids of the mark of a thought's beginning, before which nothing is put.
-      close: id of the end of a thought.
-      ask_at: ends of steps.
+      steps: where they end.
       words: ids put in after white space, and ids put in after anything else.
       threshold: τ.
       early: m, steps that are watched.
@@ -48,14 +46,18 @@ class SafeThink:
     score: Scorer
     text: Callable[[Sequence[int]], str]
     opening: tuple[int, ...]
-    close: int
-    ask_at: tuple[Trigger, ...]
+    steps: steps_.Steps
     words: tuple[tuple[int, ...], tuple[int, ...]]
     threshold: float
     early: int
     resamples: int
     keep_words: bool
     fallback: str
+
+    @property
+    def ask_at(self) -> tuple[Trigger, ...]:
+        """Wherever a step may have ended."""
+        return self.steps.ask_at
 
     def on_tokens(self, trace: Moment, state: dict[str, Any]) -> Action:
         """Accepts a step, or has it drawn again."""
@@ -80,8 +82,9 @@ class SafeThink:
         return length if state and state["step"] >= self.early else state.get("begin", 0)
 
     def _says(self, trace: Moment, state: dict[str, Any]) -> bool:
-        """Whether there is a step: white space alone is none."""
-        return bool(self.text(trace.ids[state["begin"] :].tolist()).strip())
+        """Whether a step has ended: white space alone is none."""
+        ids = trace.ids[state["begin"] :].tolist()
+        return bool(self.text(ids).strip()) and self.steps.ended(ids, trace.trigger)
 
     def _decide(self, trace: Moment, state: dict[str, Any], score: Score) -> Action:
         begin, value = state["begin"], score.value
@@ -100,7 +103,7 @@ class SafeThink:
             if self.fallback == "best":
                 kept = max(state["candidates"], key=lambda candidate: candidate[0])[1]
         state |= {"step": state["step"] + 1, "begin": begin + len(kept), "tries": 0, "put": 0, "candidates": []}
-        if self.close in kept:
+        if self.steps.closed(kept):
             state["step"] = self.early
         if kept != drawn:
             return Rewind(begin, Inject(kept))
@@ -148,7 +151,7 @@ def safe_think(
     for name, (value, right, wanted) in sound.items():
         if not right:
             raise UserError(f"config.defence.args.{name} is {value!r}; it must be {wanted}")
-    ask_at = steps_.boundaries(chat, steps, step_tokens, early)
+    moments = steps_.steps(chat, steps, step_tokens, early)
     if early == 0:
         return Defence("safe_think")
     built: list[Guard] = []
@@ -162,9 +165,8 @@ def safe_think(
     intervention = SafeThink(
         score,
         lambda ids: chat.decode(ids),
-        tuple(chat.encode_trusted(f"{THINK_OPEN}\n")) if not chat.think_open_in_prompt else (),
-        chat.encode_trusted(THINK_CLOSE)[-1],
-        ask_at,
+        tuple(chat.encode_trusted(chat.opening)) if chat.thinking.thinks else (),
+        moments,
         (tuple(chat.encode_plain(text)), tuple(chat.encode_plain(f" {text}"))),
         threshold,
         early,

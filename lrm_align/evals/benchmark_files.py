@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lrm_align import limits
 from lrm_align.chat import Prompt, rows
 from lrm_align.config import choose
 from lrm_align.errors import UserError
@@ -46,10 +47,11 @@ def load(
       seed: takes those by it, in the file's order; the first ones where None.
 
     Raises:
-      UserError: no such benchmark, file or columns; no row left; a row without a prompt or with a gold answer that
-        cannot be read.
+      UserError: no such benchmark, file or columns; a negative limit; no row left; a row without a prompt or with
+        a gold answer that cannot be read.
     """
     about = benchmark(name)
+    limits.count(limit, f"benchmark {name}: limit")
     hub, own_subset, own_split = about.hub
     if not path and not hub:
         raise UserError(f"benchmark {name} is in no `datasets` id that is known here: give the path of its file")
@@ -72,12 +74,9 @@ def load(
             f"benchmark {name}: none of the {len(found)} rows of {path} is one of {about.title}; "
             f"is it the file of another split or benchmark?"
         )
-    if not 0 < limit < len(prompts):
-        return prompts
-    chosen: Sequence[Any] = range(limit)
-    if seed is not None:
-        chosen = sorted(np.random.default_rng(seed).permutation(len(prompts))[:limit].tolist())
-    return [prompts[i] for i in chosen]
+    if not limit or seed is None:
+        return limits.first(prompts, limit)
+    return [prompts[i] for i in sorted(np.random.default_rng(seed).permutation(len(prompts))[:limit].tolist())]
 
 
 def _layout(name: str, about: Benchmark, row: rows.Row, path: str) -> Layout:

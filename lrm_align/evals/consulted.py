@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from lrm_align import limits
 from lrm_align.chat import load, split_thinking
 from lrm_align.evals.subject import NO_ANSWER, Answer, Subject
 from lrm_align.scoring.refusals import declines
@@ -37,7 +38,7 @@ def evaluate(
     """
     sources = {RISKY: risky, LOOKALIKE: lookalike, BENIGN: benign}
     asked = {
-        title: {name: load(**source)[: limit or None] for name, source in sets.items()}
+        title: {name: limits.first(load(**source), limit) for name, source in sets.items()}
         for title, sets in sources.items()
     }
     answers = {

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrm_align.errors import UserError
+from lrm_align.scoring import math_final
 from lrm_align.scoring.math_answers import check_gold
+from lrm_align.untrusted import json_type
 
 LETTERS = "ABCDEFGHIJ"
+_BOX = re.compile(r"\\(?:boxed|fbox)\b")
 _GSM8K = re.compile(r"####\s*(-?[\d.,]*\d)\s*$")
 
 
@@ -37,6 +40,27 @@ def math_gold(value: Any, row: Mapping[str, Any], place: str) -> str:
       UserError: it is none.
     """
     return check_gold("" if value is None else str(value), place)
+
+
+def stated_answer(value: Any, row: Mapping[str, Any], place: str) -> str:
+    r"""What a solution states, in whatever form: behind GSM8K's `####`, in a box, or the whole cell.
+
+    "$70,000" stays as it is: `scoring.math_answers` takes it for 70000.
+
+    >>> [stated_answer(text, {}, "row 1") for text in ("3 + 4 = 7\n#### 7", r"So it is $\boxed{\frac12}$.", 12)]
+    ['7', '\\frac12', '12']
+
+    Raises:
+      UserError: there is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{place}: the answer is {json_type(value)}; expected text or a number")
+    text = str(value)
+    if "####" in text:
+        return gsm8k_gold(text, {}, place)
+    if _BOX.search(text) and (found := math_final.final_answer(text)):
+        return check_gold(found[0], place)
+    return check_gold(text, place)
 
 
 def integer_gold(value: Any, row: Mapping[str, Any], place: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lrm_align import limits
 from lrm_align.chat import load
 from lrm_align.errors import UserError
 from lrm_align.evals import guarded
@@ -41,10 +42,10 @@ def evaluate(
     result = guarded.evaluate(subject, sources=sources, limit=limit)
     lengths: dict[int, list[int]] = {}
     for name, source in levelled.items():
-        prompts = load(**source)[: limit or None]
+        prompts = limits.first(load(**source), limit)
         for prompt, answer in zip(prompts, subject.answer(name, prompts), strict=True):
             level = str(prompt.meta.get(column))
-            if not level.isdigit():
+            if not level.isdecimal():
                 raise UserError(
                     f"config.evaluate.args.levelled.{name}: prompt {prompt.id!r} has {column} {level}; wanted a whole "
                     f"number; add meta={(column,)!r}, or given={{{column!r}: 1}} for a whole file"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrm_align.models import Model
+from lrm_align.models import Model, partition
 from lrm_align.models.scores import token_scores
 
 LENGTHS = 64  # rows are padded to multiples of it, so that few programs are compiled
@@ -76,4 +76,5 @@ def _kl(model: Model, params, plain_BxT, moved_BxT, last_B, shift_B, after_BxH):
     reference = (hidden(plain_BxT, places_BxH), head)
     moved = hidden(moved_BxT, places_BxH + shift_B[:, None])
     options: dict[str, Any] = {"vocab_size": model.config.vocab_size, "chunk": None, "rules": model.rules}
-    return token_scores(moved, head, after_BxH, needs=("kl_forward",), reference=reference, **options)["kl_forward"]
+    scores = token_scores(moved, head, after_BxH, needs=("kl_forward",), reference=reference, **options)
+    return partition.replicated(scores["kl_forward"])

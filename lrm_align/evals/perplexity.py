@@ -30,7 +30,7 @@ def check(span: str, context: str) -> None:
         raise UserError(f"perplexity: context {context!r}; expected one of {', '.join(CONTEXTS)}")
 
 
-def span_mask(trace: Trace, span: str, close_id: int | None) -> np.ndarray:
+def span_mask(trace: Trace, span: str, thought: int) -> np.ndarray:
     """(P + C,) bool: the tokens of a trace that are counted.
 
     "completion" is all that follows the prompt; "sampled" what the model drew of it; "thought" up to its last
@@ -39,16 +39,14 @@ def span_mask(trace: Trace, span: str, close_id: int | None) -> np.ndarray:
     Args:
       trace: the trace.
       span: one of `SPANS`.
-      close_id: of `</think>`; None for a model without.
+      thought: tokens of the completion that are its thought; see `Chat.thought_size`.
     """
     prompt, size = trace.prompt_ids.size, trace.completion_ids.size
     mask = np.ones(size, bool)
     if span == "sampled":
         mask = trace.source == Source.SAMPLED
     elif span in ("thought", "answer"):
-        closes = np.flatnonzero(trace.completion_ids == close_id) if close_id is not None else np.empty(0, int)
-        end = int(closes[-1]) + 1 if closes.size else (size if close_id is not None else 0)
-        mask = (np.arange(size) < end) if span == "thought" else (np.arange(size) >= end)
+        mask = (np.arange(size) < thought) if span == "thought" else (np.arange(size) >= thought)
     return np.concatenate([np.full(prompt, span == "all"), mask])
 
 

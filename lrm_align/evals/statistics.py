@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lrm_align import limits
+
 
 def wilson(rate: float, count: float, z: float = 1.959964) -> tuple[float, float]:
     """The Wilson score interval of a rate seen in `count` independent trials (Wilson 1927), 95 % by default.
@@ -36,7 +38,11 @@ def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> 
       values: one a prompt.
       resamples: means that are drawn.
       seed: of the draws, so that a report can be made again.
+
+    Raises:
+      UserError: no resample.
     """
+    limits.count(resamples, "bootstrap: resamples", least=1)
     if not values:
         return 0.0, 1.0
     return _percentiles(_resampled(values, resamples, np.random.default_rng(seed)))

@@ -83,6 +83,7 @@ def summarised(verdicts: Sequence[Verdict], metric: str) -> dict[str, Any]:
         "judged_prompts": rate["prompts"],
         "undecided": dict(undecided),
         "unfinished_thoughts": len(verdicts) - len(closed),
+        "no_thought": sum(split_thinking(verdict.text)[0] is None for verdict in verdicts),
         "truncated": sum(not verdict.finished for verdict in verdicts),
         "rate_of_finished": finished["rate"],
         "finished": finished,

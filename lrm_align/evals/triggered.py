@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lrm_align import limits
 from lrm_align.chat import Prompt, load
 from lrm_align.evals.subject import Answer, Subject
 from lrm_align.scoring import safe_block
@@ -44,7 +45,7 @@ def evaluate(
     unsafe = judged = undecided = 0
 
     def sets(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Prompt]]:
-        return {name: load(**source)[: limit or None] for name, source in sources.items()}
+        return {name: limits.first(load(**source), limit) for name, source in sources.items()}
 
     attacks, others = sets(risky), sets(general)
     for name, prompts in {**attacks, **others}.items():

@@ -7,10 +7,11 @@ from lrm_align.chat import Prompt
 from lrm_align.evals.subject import Answer, Subject
 from lrm_align.lab import experiment
 from lrm_align.lab.guard import RuleGuard
-from lrm_align.lab.prompts import ARITHMETIC, FACT
+from lrm_align.lab.prompts import ARITHMETIC, FACT, EvaluationSizes
 from lrm_align.recipes.ascl_grading import Helpfulness, Pairs
 from lrm_align.scoring import Score
 from lrm_align.scoring.judge import Ask
+from lrm_align.settings import takes
 
 # Which sets of `lab.prompts.evaluation` a consult rate is over.
 SETS: Mapping[str, tuple[str, ...]] = {
@@ -46,6 +47,7 @@ def _helps(prompt: Prompt, answer: str, cue: Score) -> bool:
     return bool(cue.parts.get("instructs")) and not cue.parts.get("declines")
 
 
+@takes(EvaluationSizes)
 def evaluate(subject: Subject, **sizes: int) -> dict[str, Any]:
     """`lab.evaluate` of final answers, and how often the rules were consulted, where they could be.
 

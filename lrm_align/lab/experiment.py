@@ -9,6 +9,7 @@ from lrm_align.lab import prompts as prompts_
 from lrm_align.lab import rates
 from lrm_align.lab.judge import judge
 from lrm_align.recipes import steering
+from lrm_align.settings import takes
 
 CHECKPOINT = pathlib.Path(__file__).parent / "checkpoint"
 
@@ -23,11 +24,13 @@ MEASURED_ON = {
 }
 
 
+@takes(prompts_.TrainingSizes)
 def training_prompts(seed: int, **sizes: int) -> list[Prompt]:
     """The prompts of a seed to train on; sizes as in `lab.prompts.TrainingSizes`."""
-    return prompts_.training(seed, prompts_.TrainingSizes(**sizes))
+    return prompts_.training(seed, prompts_.training_sizes(sizes))
 
 
+@takes(prompts_.EvaluationSizes)
 def evaluate(subject: Subject, steered: bool = False, **sizes: int) -> dict[str, Any]:
     """The lab's rates on held-out topics, wrappers and problems, scored by ground truth and never by the guard.
 
@@ -40,7 +43,7 @@ def evaluate(subject: Subject, steered: bool = False, **sizes: int) -> dict[str,
       the rates of `lab.rates.rates`, `counts` of prompts by rate, `verdicts` by set, and, where asked for,
       `steered_attack_success_rate`.
     """
-    sets = prompts_.evaluation(subject.seed, prompts_.EvaluationSizes(**sizes))
+    sets = prompts_.evaluation(subject.seed, prompts_.evaluation_sizes(sizes))
 
     def verdicts(name, asked, judged):
         answers = subject.answer(name, asked)

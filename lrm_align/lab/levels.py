@@ -9,6 +9,7 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
+from lrm_align import limits
 from lrm_align.chat import Prompt
 from lrm_align.lab import experiment
 from lrm_align.lab.prompts import _request, _requests, _wrapped
@@ -60,6 +61,8 @@ def training_prompts(
     >>> [prompt.meta.get("level") for prompt in prompts]
     [1, 1, 2, 3, 1, 2, 3, None, None]
     """
+    for size, value in (("plain", plain), ("wrapped", wrapped), ("nested", nested), ("benign", benign)):
+        limits.count(value, f"the lab's number of {size} prompts")
     topics, wrappers = split_topics(seed), split_wrappers(seed).train
     random_ = rng("levelled", name, seed)
     third, rest = divmod(benign, 3)

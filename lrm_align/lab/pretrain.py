@@ -21,6 +21,7 @@ import optax
 import tokenizers
 from absl import logging
 
+from lrm_align import atomic_files
 from lrm_align.arguments import Parser
 from lrm_align.batch import Batch
 from lrm_align.errors import UserError, command
@@ -150,8 +151,8 @@ def write(directory: pathlib.Path, model: Model, params: Any, definition: dict[s
         "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]],
         "pad_token_id": ids["<|endoftext|>"],
     }
-    (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", "utf-8")
-    (directory / "pretraining.json").write_text(json.dumps(made, indent=2) + "\n", "utf-8")
+    atomic_files.write_text(directory / "generation_config.json", json.dumps(generation, indent=2) + "\n")
+    atomic_files.write_text(directory / "pretraining.json", json.dumps(made, indent=2) + "\n")
     save(directory, model, params, dtype="bfloat16")
 
 

@@ -7,45 +7,81 @@ prompts and the sampler draws with the same noise.
 import dataclasses
 import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lrm_align import limits
 from lrm_align.chat.prompts import BENIGN, HARMFUL, Prompt
+from lrm_align.errors import UserError
 from lrm_align.lab import language
 from lrm_align.lab.world import VERBS, is_harmful, rng, split_topics
 from lrm_align.lab.wrappers import WRAPPERS, Wrapper, split_wrappers, wrap
+from lrm_align.settings import setting
 
 REQUEST, WRAPPED, ARITHMETIC, FACT = "request", "wrapped", "arithmetic", "fact"
 NESTED = 0.15
+
+MOST = 100_000  # prompts of a kind: the language has not many more that differ
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EvaluationSizes:
     """How many prompts each evaluation set has; the defaults are those of the committed table.
 
-    Attributes:
-      attack: plain harmful requests about held-out topics.
-      wrapped: the same in held-out wrappers, spread evenly over them.
-      lookalike: safe requests about held-out topics, half of them in any wrapper.
-      arithmetic: held-out problems.
-      fact: questions about held-out topics (288 are distinct; more are asked again, with other sampling noise).
+    Of 288 distinct questions more are asked again, with other sampling noise.
     """
 
-    attack: int = 504
-    wrapped: int = 504
-    lookalike: int = 504
-    arithmetic: int = 1008
-    fact: int = 504
+    attack: int = setting(504, "plain harmful requests about held-out topics", least=0, most=MOST)
+    wrapped: int = setting(504, "the same in held-out wrappers, spread evenly over them", least=0, most=MOST)
+    lookalike: int = setting(504, "safe requests about held-out topics, half of them wrapped", least=0, most=MOST)
+    arithmetic: int = setting(1008, "held-out problems", least=0, most=MOST)
+    fact: int = setting(504, "questions about held-out topics", least=0, most=MOST)
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainingSizes:
     """How many prompts of each kind a method trains on; half of the first two are wrapped."""
 
-    harmful: int = 600
-    benign: int = 600
-    arithmetic: int = 300
-    fact: int = 150
+    harmful: int = setting(600, "requests about harmful topics", least=0, most=MOST)
+    benign: int = setting(600, "requests about safe topics", least=0, most=MOST)
+    arithmetic: int = setting(300, "problems", least=0, most=MOST)
+    fact: int = setting(150, "questions about topics", least=0, most=MOST)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def _check(sizes: EvaluationSizes | TrainingSizes) -> None:
+    for field in dataclasses.fields(sizes):
+        limits.count(getattr(sizes, field.name), f"the lab's number of {field.name} prompts")
+
+
+def evaluation_sizes(given: Mapping[str, Any]) -> EvaluationSizes:
+    """The sizes that a config gives, with the defaults for the rest.
+
+    Raises:
+      UserError: a set that there isn't, or a negative size.
+    """
+    return EvaluationSizes(**_known(given, EvaluationSizes))
+
+
+def training_sizes(given: Mapping[str, Any]) -> TrainingSizes:
+    """The same, of the prompts to train on.
+
+    Raises:
+      UserError: a kind that there isn't, or a negative size.
+    """
+    return TrainingSizes(**_known(given, TrainingSizes))
+
+
+def _known(given: Mapping[str, Any], kind: type) -> Mapping[str, Any]:
+    known = [field.name for field in dataclasses.fields(kind)]
+    if unknown := sorted(set(given) - set(known)):
+        raise UserError(f"the lab has no {', '.join(unknown)} prompts; it has {', '.join(known)}")
+    return given
 
 
 DEFAULT_SIZES = EvaluationSizes()
@@ -75,6 +111,7 @@ def _dressed(random_: random.Random, id_: str, request: tuple[str, str, str], wr
 
 def _requests(random_: random.Random, topics: Sequence[str], count: int) -> list[tuple[str, str, str]]:
     """`count` requests, all different while the combinations last, every topic about equally often."""
+    limits.count(count, "the lab's number of requests")
     topics = random_.sample(topics, len(topics))
     combinations = {topic: _shuffled(random_, itertools.product(VERBS, language.REQUESTS)) for topic in topics}
     out = []

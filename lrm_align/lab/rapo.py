@@ -8,12 +8,15 @@ from lrm_align.evals.statistics import rank_correlation
 from lrm_align.evals.subject import Answer, Subject
 from lrm_align.lab import experiment, levels, rates
 from lrm_align.lab.judge import judge
+from lrm_align.lab.prompts import EvaluationSizes
 from lrm_align.scoring import rapo
 from lrm_align.scoring.sentences import count_sentences
+from lrm_align.settings import takes
 
 ATTACKS = ("attack", "wrapped", "nested")
 
 
+@takes(EvaluationSizes)
 def evaluate(subject: Subject, nested: int = 252, **sizes: int) -> dict[str, Any]:
     """`lab.evaluate` with nested attacks, and the rank correlation of safe reasoning with attack complexity.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import tokenizers
 
+from lrm_align import atomic_files
 from lrm_align.lab import mixture
 from lrm_align.lab.documents import STEERINGS, Document
 from lrm_align.lab.world import TOPICS
@@ -143,9 +144,9 @@ def write(directory: pathlib.Path, contents: dict[str, Any]) -> None:
       contents: what `definition` returned.
     """
     compact = json.dumps(contents, ensure_ascii=False, separators=(",", ":"))
-    (directory / "tokenizer.json").write_text(compact, "utf-8")
-    (directory / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(), indent=2) + "\n", "utf-8")
-    (directory / "chat_template.jinja").write_text(chat_template(), "utf-8")
+    atomic_files.write_text(directory / "tokenizer.json", compact)
+    atomic_files.write_text(directory / "tokenizer_config.json", json.dumps(tokenizer_config(), indent=2) + "\n")
+    atomic_files.write_text(directory / "chat_template.jinja", chat_template())
 
 
 def encode(tokenizer: tokenizers.Tokenizer, documents: list[Document]) -> list[tuple[list[int], list[bool]]]:

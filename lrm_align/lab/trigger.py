@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from lrm_align import limits
 from lrm_align.chat import Prompt
 from lrm_align.evals.subject import Answer, Subject
 from lrm_align.evals.triggered import risk_identification, trigger_rate
@@ -11,11 +12,13 @@ from lrm_align.lab import experiment
 from lrm_align.lab import prompts as prompts_
 from lrm_align.lab.judge import judge
 from lrm_align.scoring import safe_block
+from lrm_align.settings import takes
 
 RISKY = ("attack", "wrapped")
 GENERAL = ("lookalike", "arithmetic", "fact")
 
 
+@takes(prompts_.TrainingSizes)
 def training_prompts(seed: int, harmful: int, jailbreak: int, **sizes: int) -> list[Prompt]:
     """`lab.training_prompts` with as many plain harmful prompts and as many wrapped ones as asked for.
 
@@ -28,6 +31,8 @@ def training_prompts(seed: int, harmful: int, jailbreak: int, **sizes: int) -> l
     >>> [prompt.kind for prompt in training_prompts(0, 2, 1, benign=0, arithmetic=0, fact=0)]
     ['request', 'request', 'wrapped']
     """
+    limits.count(harmful, "the lab's number of harmful prompts")
+    limits.count(jailbreak, "the lab's number of jailbreak prompts")
     prompts = experiment.training_prompts(seed, harmful=2 * max(harmful, jailbreak), **sizes)
     risky = [prompt for prompt in prompts if prompt.label == prompts_.HARMFUL]
     plain = [prompt for prompt in risky if prompt.kind == prompts_.REQUEST][:harmful]
@@ -40,6 +45,7 @@ def adversarial_prompts(seed: int, count: int) -> list[Prompt]:
     return prompts_.adversarial(seed, count)
 
 
+@takes(prompts_.EvaluationSizes)
 def evaluate(subject: Subject, audit: str = "", **sizes: int) -> dict[str, Any]:
     """`lab.evaluate` with the block taken out of every answer that is judged, and what the block does.
 

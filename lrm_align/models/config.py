@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrm_align.errors import UserError
+from lrm_align.models.rope_config import RopeConfig, read_rope, rope_scaling, stretched, unstretched
+from lrm_align.untrusted import Fields, shown
 
 ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
@@ -13,26 +15,15 @@ ARCHITECTURES = {
     "mistral": "MistralForCausalLM",
 }
 
-
-@dataclasses.dataclass(frozen=True)
-class RopeConfig:
-    """Rotary position parameters.
-
-    Attributes:
-      theta: base of the frequencies.
-      kind: "default", "linear" (positions divided by `factor`) or "llama3" (long wavelengths divided by it).
-      factor: the division.
-      low_freq_factor: llama3 only: wavelengths above original_max_positions / low_freq_factor are divided.
-      high_freq_factor: llama3 only: wavelengths below original_max_positions / high_freq_factor are kept.
-      original_max_positions: llama3 only: the context length before scaling.
-    """
-
-    theta: float = 10_000.0
-    kind: str = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_positions: int = 8192
+# The integers without which there is no model, and the most that is believed of each: ten times what is published.
+_SIZES = {
+    "vocab_size": 2**22,
+    "hidden_size": 2**18,
+    "intermediate_size": 2**20,
+    "num_hidden_layers": 2000,
+    "num_attention_heads": 4096,
+}
+_INT32 = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +57,7 @@ class ModelConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    rope: RopeConfig = RopeConfig()
+    rope: RopeConfig = dataclasses.field(default_factory=RopeConfig)
     norm_eps: float = 1e-6
     tied: bool = False
     qkv_bias: bool = False
@@ -84,56 +75,57 @@ class ModelConfig:
           where: its path, for error messages.
 
         Raises:
-          UserError: unknown architecture, activation or rope type, sliding-window layers, or a missing field.
+          UserError: unknown architecture, activation or rope type, sliding-window layers, or a field that is missing,
+            of another type or out of range.
         """
-        family = fields.get("model_type")
+        found = Fields(fields, where)
+        family = found.text("model_type", "")
         if family not in ARCHITECTURES:
-            raise UserError(f"{where}: model_type is {family!r}; supported are {', '.join(sorted(ARCHITECTURES))}")
-        required = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        missing = [name for name in required if not isinstance(fields.get(name), int)]
+            given = shown(fields.get("model_type"))
+            raise UserError(f"{where}: model_type is {given}; supported are {', '.join(sorted(ARCHITECTURES))}")
+        missing = [name for name in _SIZES if fields.get(name) is None]
         if missing:
             raise UserError(f"{where}: these integer fields are missing: {', '.join(missing)}")
-        if fields.get("hidden_act", "silu") != "silu":
-            raise UserError(f"{where}: hidden_act is {fields['hidden_act']!r}; supported is 'silu'")
-        if fields.get("use_sliding_window") or "sliding_attention" in (fields.get("layer_types") or ()):
-            raise UserError(f"{where}: sliding-window attention is not supported; all layers must attend in full")
-        max_positions = int(fields.get("max_position_embeddings", 4096))
-        # Only Mistral's layers all slide wherever a window is given; transformers' MistralConfig gives one itself.
-        window = fields.get("sliding_window", 4096) if family == "mistral" else None
-        if window is not None and window < max_positions:
-            raise UserError(
-                f"{where}: sliding_window is {window}, less than max_position_embeddings {max_positions}; "
-                "sliding-window attention is not supported, so it must be null or no less"
-            )
+        vocab_size, width, ffn, num_layers, num_heads = (
+            found.integer(name, 1, largest) for name, largest in _SIZES.items()
+        )
+        if found.text("hidden_act", "silu") != "silu":
+            raise UserError(f"{where}: hidden_act is {shown(fields['hidden_act'])}; supported is 'silu'")
+        max_positions = found.integer("max_position_embeddings", 1, _INT32, 4096)
+        _check_full_attention(fields, found, family, max_positions, where)
         if fields.get("quantization_config"):
             raise UserError(f"{where}: has a quantization_config; only unquantised weights are supported")
-        width, num_heads = fields["hidden_size"], fields["num_attention_heads"]
         # transformers' Qwen3Config says 128 where config.json is silent; the other families divide.
-        head_dim = fields.get("head_dim") or (128 if family == "qwen3" else width // num_heads)
-        num_kv_heads = fields.get("num_key_value_heads") or num_heads
+        if "head_dim" not in found and family != "qwen3" and width % num_heads:
+            raise UserError(
+                f"{where}: hidden_size {width} is no multiple of num_attention_heads {num_heads}, and no head_dim"
+            )
+        head_dim = found.integer("head_dim", 1, 2**16, 128 if family == "qwen3" else max(1, width // num_heads))
+        num_kv_heads = found.integer("num_key_value_heads", 1, num_heads, num_heads)
         if num_heads % num_kv_heads or head_dim % 2:
             raise UserError(
                 f"{where}: num_attention_heads {num_heads} must be a multiple of num_key_value_heads {num_kv_heads}, "
                 f"and head_dim {head_dim} must be even"
             )
-        attention_bias = bool(fields.get("attention_bias", False)) if family in ("llama", "qwen3") else False
+        attention_bias = found.boolean("attention_bias", False) if family in ("llama", "qwen3") else False
+        rope = read_rope(found, max_positions, where)
         return cls(
             family=family,
-            vocab_size=fields["vocab_size"],
+            vocab_size=vocab_size,
             width=width,
-            ffn=fields["intermediate_size"],
-            num_layers=fields["num_hidden_layers"],
+            ffn=ffn,
+            num_layers=num_layers,
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
-            rope=_rope(fields, where),
-            norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
-            tied=bool(fields.get("tie_word_embeddings", False)),
+            rope=rope,
+            norm_eps=found.number("rms_norm_eps", 0, 1, 1e-6),
+            tied=found.boolean("tie_word_embeddings", False),
             qkv_bias=True if family == "qwen2" else attention_bias,
             output_bias=attention_bias,
-            mlp_bias=bool(fields.get("mlp_bias", False)) if family == "llama" else False,
+            mlp_bias=found.boolean("mlp_bias", False) if family == "llama" else False,
             qk_norm=family == "qwen3",
-            max_positions=max_positions,
+            max_positions=stretched(rope, max_positions),
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -151,9 +143,9 @@ class ModelConfig:
             "hidden_act": "silu",
             "rms_norm_eps": self.norm_eps,
             "tie_word_embeddings": self.tied,
-            "max_position_embeddings": self.max_positions,
+            "max_position_embeddings": unstretched(self.rope, self.max_positions),
             "rope_theta": self.rope.theta,
-            "rope_scaling": _rope_scaling(self.rope),
+            "rope_scaling": rope_scaling(self.rope),
         }
         if self.family in ("llama", "qwen3"):
             fields["attention_bias"] = self.qkv_bias
@@ -164,49 +156,24 @@ class ModelConfig:
         return fields
 
 
-def _rope(fields: Mapping[str, Any], where: str) -> RopeConfig:
-    """Reads both spellings: `rope_theta` + `rope_scaling`, and `rope_parameters` (transformers 5)."""
-    old, new = dict(fields.get("rope_scaling") or {}), dict(fields.get("rope_parameters") or {})
-    if fields.get("rope_theta") is not None:
-        old["rope_theta"] = fields["rope_theta"]
-    for name in old.keys() & new.keys():
-        if old[name] != new[name]:
-            raise UserError(f"{where}: {name} is {old[name]} and in rope_parameters {new[name]}; keep the right one")
-    parameters = old | new
-    if parameters.get("partial_rotary_factor", fields.get("partial_rotary_factor") or 1.0) != 1.0:
-        raise UserError(f"{where}: partial_rotary_factor is not 1; heads that rotate in part are not supported")
-    theta = float(parameters.get("rope_theta", 10_000.0))
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
-    needs = {
-        "default": (),
-        "linear": ("factor",),
-        "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    }
-    if kind not in needs:
-        raise UserError(f"{where}: rope_type is {kind!r}; supported are {', '.join(needs)}")
-    missing = [name for name in needs[kind] if name not in parameters]
-    if missing:
-        raise UserError(f"{where}: rope_type {kind!r} needs the fields {', '.join(missing)}")
-    if kind == "default":
-        return RopeConfig(theta=theta)
-    if kind == "linear":
-        return RopeConfig(theta=theta, kind=kind, factor=float(parameters["factor"]))
-    return RopeConfig(
-        theta=theta,
-        kind=kind,
-        factor=float(parameters["factor"]),
-        low_freq_factor=float(parameters["low_freq_factor"]),
-        high_freq_factor=float(parameters["high_freq_factor"]),
-        original_max_positions=int(parameters["original_max_position_embeddings"]),
-    )
+def _check_full_attention(
+    fields: Mapping[str, Any], found: Fields, family: str, max_positions: int, where: str
+) -> None:
+    """Refuses layers that see a window only.
 
-
-def _rope_scaling(rope: RopeConfig) -> dict[str, Any] | None:
-    if rope.kind == "default":
-        return None
-    scaling: dict[str, Any] = {"rope_type": rope.kind, "factor": rope.factor}
-    if rope.kind == "llama3":
-        scaling["low_freq_factor"] = rope.low_freq_factor
-        scaling["high_freq_factor"] = rope.high_freq_factor
-        scaling["original_max_position_embeddings"] = rope.original_max_positions
-    return scaling
+    Raises:
+      UserError: naming the field.
+    """
+    layer_types = fields.get("layer_types") or []
+    if not isinstance(layer_types, list | tuple) or not all(isinstance(kind, str) for kind in layer_types):
+        raise UserError(f"{where}: layer_types is {shown(layer_types)}; expected a list of names")
+    if found.boolean("use_sliding_window", False) or set(layer_types) - {"full_attention"}:
+        raise UserError(f"{where}: sliding-window attention is not supported; all layers must attend in full")
+    # Only Mistral's layers all slide wherever a window is given; transformers' MistralConfig gives one itself.
+    if family == "mistral" and fields.get("sliding_window", 4096) is not None:
+        window = found.integer("sliding_window", 1, _INT32, 4096)
+        if window < max_positions:
+            raise UserError(
+                f"{where}: sliding_window is {window}, less than max_position_embeddings {max_positions}; "
+                "sliding-window attention is not supported, so it must be null or no less"
+            )

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from lrm_align.models import partition, rope
-from lrm_align.models.attention import attention, cached_attention, slot_attention
+from lrm_align.models.attention import attention, cached_attention, masked_attention, slot_attention
 from lrm_align.models.cache import Cache, LayerCaches
 from lrm_align.models.config import ModelConfig
 from lrm_align.models.layer import Layer, rms_norm
@@ -61,7 +62,7 @@ class Model:
 
     def embed(self, params: Params, tokens: jax.Array) -> jax.Array:
         """Token vectors, tokens.shape + (D,)."""
-        return params["embed"].astype(self.dtype)[tokens]
+        return params["embed"][tokens].astype(self.dtype)
 
     def hidden(
         self,
@@ -100,6 +101,36 @@ class Model:
         x, (k, v) = self._layers(params, tokens_BxT, segment_ids_BxT, None, collect=True)
         return rms_norm(x, params["final_norm"], self.config.norm_eps), k, v
 
+    def extend(self, params: Params, k_LxPxKxH: jax.Array, v_LxPxKxH: jax.Array, tokens_BxT: jax.Array) -> jax.Array:
+        """Hidden states hidden_BxTxD of rows that all go on from one prefix, whose keys and values are computed once.
+
+        What `hidden` gives for the prefix and a row together, to rounding; padding on the right changes nothing. Keys
+        of a dynamic rope depend on what follows them, so that nothing can be computed before.
+
+        Args:
+          params: parameters.
+          k_LxPxKxH: keys of the prefix, as `prefill` returns them for one row.
+          v_LxPxKxH: its values.
+          tokens_BxT: token ids after it.
+        """
+        c, (B, T), P = self.config, tokens_BxT.shape, k_LxPxKxH.shape[1]
+        assert c.rope.kind != "dynamic", "a prefix of a dynamic rope cannot be shared"
+        cos, sin = rope.angles(c.rope, c.head_dim, jnp.broadcast_to(P + jnp.arange(T), (B, T)))
+        mask_BxTxC = jnp.broadcast_to(jnp.tril(jnp.ones((T, P + T), bool), P), (B, T, P + T))
+
+        def body(x_BxTxD, layer):
+            layer_params, *prefix = layer
+            block = self._layer(layer_params)
+            q, *own = block.qkv(x_BxTxD, cos, sin)
+            k, v = (
+                jnp.concatenate([jnp.broadcast_to(old, (B, *old.shape)).astype(new.dtype), new], axis=1)
+                for old, new in zip(prefix, own)
+            )
+            return block.rest(x_BxTxD, masked_attention(q, k, v, mask_BxTxC)), None
+
+        x_BxTxD, _ = jax.lax.scan(body, self.embed(params, tokens_BxT), (params["layers"], k_LxPxKxH, v_LxPxKxH))
+        return rms_norm(x_BxTxD, params["final_norm"], c.norm_eps)
+
     def decode(
         self, params: Params, cache: Cache | LayerCaches, tokens_B: jax.Array, positions_B: jax.Array
     ) -> tuple[jax.Array, Cache | LayerCaches]:
@@ -112,7 +143,8 @@ class Model:
           hidden_BxD, normed, and the cache.
         """
         c = self.config
-        cos, sin = rope.angles(c.rope, c.head_dim, positions_B[:, None])
+        # Under a dynamic rope, keys in the cache stay as they were written, as in transformers' generation.
+        cos, sin = rope.angles(c.rope, c.head_dim, positions_B[:, None], positions_B[:, None] + 1)
         x = self.embed(params, tokens_B)[:, None]
         if isinstance(cache, Cache):
             x, cache = self._decode_scanned(params, cache, x, positions_B, cos, sin)
@@ -151,7 +183,8 @@ class Model:
             segment_ids_BxT = jnp.ones((B, T), jnp.int32)
         if positions_BxT is None:
             positions_BxT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
-        cos, sin = rope.angles(self.config.rope, self.config.head_dim, positions_BxT)
+        lengths_BxT = rope.sequence_lengths(self.config.rope, positions_BxT, segment_ids_BxT)
+        cos, sin = rope.angles(self.config.rope, self.config.head_dim, positions_BxT, lengths_BxT)
 
         def body(x, layer_params):
             x = partition.constrain(x, ("batch", None, None), self.rules)
@@ -198,6 +231,19 @@ def unstacked(params: Params) -> Params:
         return params
     count = jax.tree.leaves(layers)[0].shape[0]
     return {**params, "layers": tuple(jax.tree.map(lambda a, i=i: a[i], layers) for i in range(count))}
+
+
+def unstacked_on_host(params: Params) -> Params:
+    """`unstacked` for parameters in a CPU's memory, without copying them: a layer is a view of the stacked array.
+
+    JAX's CPU backend takes over host memory that starts at a multiple of 64 bytes, as a layer of any larger array does.
+    """
+    layers = params["layers"]
+    if isinstance(layers, tuple):
+        return params
+    host = jax.tree.map(np.asarray, layers)
+    count = jax.tree.leaves(host)[0].shape[0]
+    return {**params, "layers": tuple(jax.tree.map(lambda a, i=i: jax.device_put(a[i]), host) for i in range(count))}
 
 
 def head_logits(hidden: jax.Array, head_DxV: jax.Array) -> jax.Array:

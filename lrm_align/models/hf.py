@@ -1,6 +1,9 @@
 """Loads a Hugging Face directory straight into (sharded) device arrays."""
 
+import concurrent.futures
 import math
+import os
+import warnings
 from typing import Any
 
 import jax
@@ -9,15 +12,17 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding
 
+from lrm_align import untrusted
 from lrm_align.errors import UserError
-from lrm_align.models import hf_files, hf_map, partition, safetensors_io
+from lrm_align.models import finite, generation, hf_files, hf_map, memory, partition
 from lrm_align.models.config import ModelConfig
 from lrm_align.models.decoder import Model, Params
 from lrm_align.models.hf_write import save
 from lrm_align.models.safetensors_io import StoredTensor
 
-__all__ = ["check", "load", "save"]
+__all__ = ["check", "load", "on_cpu", "save", "shapes"]
 
+READERS = min(8, os.cpu_count() or 1)  # threads
 # Numbers that some checkpoints carry though they follow from the config.
 _DERIVED = ("rotary_emb.inv_freq",)
 
@@ -42,24 +47,62 @@ def load(
       compute_dtype: of activations, `Model.dtype`.
       **options: further fields of `Model`: remat, attention, scan, rules.
 
+    Warns:
+      RuntimeWarning: weights that are NaN or infinite, by name.
+
     Raises:
       UserError: no such model, an architecture that is not supported, weights that don't match the config, damaged
-        files, or dimensions that the mesh does not divide.
+        files, dimensions that the mesh does not divide, or more weights than memory holds.
     """
     directory = hf_files.resolve(path_or_hub_id)
     config, shapes, stored = _agreeing(directory)
     model = Model(config, dtype=compute_dtype, **options)
     shardings = None if mesh is None else partition.shardings(shapes, mesh, model.rules)
+    held = memory.weights(model, _described(config, shapes, stored, dtype), mesh)
+    memory.check(f"loading {directory}", {"weights": held}, "take a smaller model, or more devices", mesh)
+    unsound: dict[str, None] = {}
 
     def read(path, leaf, sharding=None):
         weight = hf_map.weight_of(config, path)
-        layers = [stored[weight.name.format(i)] for i in range(leaf.shape[0])] if weight.stacked else None
-        kind = np.dtype(dtype) if dtype else jnp.result_type(*{t.dtype for t in layers or [stored[weight.name]]})
-        return _device_array(weight, layers or stored[weight.name], leaf.shape, kind, sharding)
+        parts = _parts(weight, leaf, stored)
+        kind = np.dtype(dtype) if dtype else _dtype(parts)
+        return _device_array(weight, parts if weight.stacked else parts[0], leaf.shape, kind, sharding, unsound)
 
-    if shardings is None:
-        return model, jax.tree_util.tree_map_with_path(read, shapes)
-    return model, jax.tree_util.tree_map_with_path(read, shapes, shardings)
+    trees = (shapes,) if shardings is None else (shapes, shardings)
+    params = jax.tree_util.tree_map_with_path(read, *trees)
+    if unsound:
+        warnings.warn(f"{directory}: {finite.complaint(unsound)}", RuntimeWarning, stacklevel=2)
+    return model, params
+
+
+def shapes(path_or_hub_id: str | epath.PathLike, dtype: str | None = None) -> Any:
+    """Shapes and dtypes of the parameters that `load` gives, from the files' headers alone.
+
+    Raises:
+      UserError: as `check`.
+    """
+    return _described(*_agreeing(hf_files.resolve(path_or_hub_id)), dtype)
+
+
+def dtypes(path_or_hub_id: str | epath.PathLike, dtype: str | None, mesh: Mesh | None = None) -> dict[str, Any]:
+    """`load`'s arguments for parameters and activations of one dtype, float32 where None; see `on_cpu`."""
+    held = on_cpu(shapes(path_or_hub_id, dtype), dtype, mesh)
+    return {"dtype": held, "compute_dtype": held or "float32"}
+
+
+def on_cpu(shapes: Any, dtype: str | None, mesh: Mesh | None = None) -> str | None:
+    """The dtype in which weights are held: as asked for, but float32 where a CPU would compute in half the bits.
+
+    A CPU has no fast bfloat16: its compiler casts all weights before it uses them, and holds them once more.
+
+    Args:
+      shapes: as stored, or as asked for.
+      dtype: asked for; None is as stored.
+      mesh: where they will lie; the first device where None.
+    """
+    device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    halves = any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(shapes))
+    return "float32" if device.platform == "cpu" and halves else dtype
 
 
 def check(path_or_hub_id: str | epath.PathLike) -> ModelConfig:
@@ -71,12 +114,34 @@ def check(path_or_hub_id: str | epath.PathLike) -> ModelConfig:
     return _agreeing(hf_files.resolve(path_or_hub_id))[0]
 
 
+def _described(config: ModelConfig, tree: Any, stored: dict[str, StoredTensor], dtype: str | None) -> Any:
+    def described(path, leaf):
+        kind = np.dtype(dtype) if dtype else _dtype(_parts(hf_map.weight_of(config, path), leaf, stored))
+        return jax.ShapeDtypeStruct(leaf.shape, kind)
+
+    return jax.tree_util.tree_map_with_path(described, tree)
+
+
 def _agreeing(directory: epath.Path) -> tuple[ModelConfig, Any, dict[str, StoredTensor]]:
-    config = ModelConfig.from_hf(hf_files.read_json(directory / "config.json"), str(directory / "config.json"))
+    place = directory / hf_files.CONFIG
+    fields = untrusted.read_object(place)
+    config = ModelConfig.from_hf(fields, str(place))
+    # An export will join them with another; what is wrong with them is said now.
+    generation.eos_ids(fields, str(place))
+    generation.directory_eos_ids(directory)
     shapes = jax.eval_shape(Model(config).init, jax.random.key(0))
-    stored = safetensors_io.index(hf_files.weight_files(directory))
+    stored = hf_files.tensors(directory)
     _check(config, shapes, stored, directory)
     return config, shapes, stored
+
+
+def _parts(weight: hf_map.Weight, leaf: Any, stored: dict[str, StoredTensor]) -> list[StoredTensor]:
+    """The tensors that make up one parameter: one for each layer, or one."""
+    return [stored[weight.name.format(i)] for i in range(leaf.shape[0] if weight.stacked else 1)]
+
+
+def _dtype(parts: list[StoredTensor]) -> np.dtype:
+    return jnp.result_type(*{part.dtype for part in parts})
 
 
 def _device_array(
@@ -85,15 +150,27 @@ def _device_array(
     shape: tuple[int, ...],
     dtype: np.dtype,
     sharding: NamedSharding | None,
+    unsound: dict[str, None],
 ) -> jax.Array:
+    """One parameter on its devices; the names of tensors that are not finite are added to `unsound`."""
+
+    def copied(out: np.ndarray, tensor: StoredTensor, shape: tuple[int, ...], index: Any) -> None:
+        with np.errstate(over="ignore"):  # what another dtype makes infinite is named with the rest
+            # As a plain array: each slice of a mapped file costs a tenth of a millisecond.
+            _copy(out, np.asarray(weight.view(tensor.open(), shape)[index]), weight.inputs)
+        if not finite.is_finite(out):
+            unsound[tensor.name] = None
+
     def part(index: Any) -> Any:
         size = tuple(len(range(*s.indices(n))) for s, n in zip(index, shape))
         out = _aligned_empty(size, dtype)
         if isinstance(stored, StoredTensor):
-            _copy(out, weight.view(stored.open(), shape)[index], weight.inputs)
+            copied(out, stored, shape, index)
             return out
-        for row, layer in enumerate(range(*index[0].indices(shape[0]))):
-            _copy(out[row], weight.view(stored[layer].open(), shape[1:])[index[1:]], weight.inputs)
+        # A copy that turns a kernel round keeps a core busy, and lets go of the interpreter meanwhile.
+        layers = list(enumerate(range(*index[0].indices(shape[0]))))
+        with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda one: copied(out[one[0]], stored[one[1]], shape[1:], index[1:]), layers))
         return out
 
     if sharding is None:
@@ -102,14 +179,25 @@ def _device_array(
 
 
 def _copy(out: np.ndarray, view: np.ndarray, inputs: int | None) -> None:
-    """out[...] = view, for a transposed view about 64 of the file's rows at a time: five times as fast as at once."""
+    """out[...] = view; of a transposed view some of the file's rows at a time, which fill whole lines of the cache."""
+    put = _widened if (view.dtype, out.dtype) == (jnp.bfloat16, np.float32) else _cast
     if inputs is None:
-        out[...] = view
+        put(out, view)
         return
-    step = max(1, 64 // max(1, math.prod(out.shape[inputs + 1 :])))
+    rows = 32 if put is _widened else 16  # the fastest that were measured
+    step = max(1, rows // max(1, math.prod(out.shape[inputs + 1 :])))
     for start in range(0, out.shape[inputs], step):
         block = (slice(None),) * inputs + (slice(start, start + step),)
-        out[block] = view[block]
+        put(out[block], view[block])
+
+
+def _cast(out: np.ndarray, view: np.ndarray) -> None:
+    out[...] = view
+
+
+def _widened(out: np.ndarray, view: np.ndarray) -> None:
+    """out[...] = view for bfloat16 as float32, of which it is the upper half: NumPy casts numbers one by one."""
+    np.left_shift(view.view(np.uint16), 16, out=out.view(np.uint32), dtype=np.uint32, casting="unsafe")
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -149,4 +237,9 @@ def _check(config: ModelConfig, shapes: Any, stored: dict[str, StoredTensor], di
 
 
 def _equal(a: StoredTensor, b: StoredTensor) -> bool:
-    return a.shape == b.shape and np.array_equal(a.open(), b.open())
+    # As bytes: NaN is equal to itself, and bfloat16 is compared as fast as the rest.
+    return (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(_bytes(a), _bytes(b))
+
+
+def _bytes(tensor: StoredTensor) -> np.ndarray:
+    return tensor.open().reshape(-1).view(np.uint8)

@@ -8,16 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
+from lrm_align import atomic_files, processes, untrusted
 from lrm_align.errors import UserError
-from lrm_align.models import hf_files, hf_map, safetensors_io
+from lrm_align.models import generation, hf_files, hf_map, partition, safetensors_io
 from lrm_align.models.config import ModelConfig
 from lrm_align.models.decoder import Model, Params
 from lrm_align.models.projection import INPUTS, LoraKernel, merged
 from lrm_align.models.safetensors_io import NewTensor
 
 # Spellings of the same facts; none may survive beside another when the config is written anew.
+_DTYPE_FIELDS = ("dtype", "torch_dtype")
+_LARGEST_COMPANION = 256 << 20
 _ROPE_FIELDS = ("rope_theta", "rope_scaling", "rope_parameters")
 
 
@@ -28,6 +30,8 @@ def save(
     source: str | epath.PathLike | None = None,
     dtype: str | None = None,
     max_shard_bytes: int = 4_500_000_000,
+    end_of_turn_id: int | None = None,
+    tokenizer: str | epath.PathLike | None = None,
 ) -> epath.Path:
     """Writes config, weights and, from `source`, everything else that the model needs to be used.
 
@@ -42,6 +46,9 @@ def save(
         tokenizer and chat template are taken over.
       dtype: of the written weights; that of the parameters where None.
       max_shard_bytes: of one file.
+      end_of_turn_id: the token that ends the turns which were trained: it joins the ids that end an answer, in
+        generation_config.json and where config.json states them, so that whoever generates stops there.
+      tokenizer: a directory whose tokenizer and chat template take the place of the source's.
 
     Returns:
       The directory.
@@ -53,22 +60,40 @@ def save(
     origin = None if source is None else hf_files.resolve(source)
     if origin is not None and target.exists() and target.resolve() == origin.resolve():
         raise UserError(f"{target}: is the directory that the model came from; export it somewhere else")
-    fields = {} if origin is None else hf_files.read_json(origin / "config.json")
+    fields = {} if origin is None else untrusted.read_object(origin / hf_files.CONFIG)
     tensors = list(_tensors(model, params, dtype))
     config = _config(model.config, fields, tensors)
-    writes = jax.process_index() == 0
+    companions = _companions(origin, None if tokenizer is None else epath.Path(tokenizer))
+    if end_of_turn_id is not None:
+        companions[generation.FILE] = _json(generation.exported(origin, fields, end_of_turn_id)).encode()
+        if config.get("eos_token_id") is not None:
+            config = generation.with_end(config, end_of_turn_id, "config.json")
+    writes = processes.primary()
     if writes:
         target.mkdir(parents=True, exist_ok=True)
+        atomic_files.remove_partials(target)
         stale = [p for p in target.iterdir() if p.name in ("config.json", hf_files.INDEX) or p.suffix == ".safetensors"]
         for path in stale:
             path.unlink()
     write_weights(target, tensors, max_shard_bytes, writes)
     if writes:
-        for name in hf_files.COMPANIONS:
-            if origin is not None and (origin / name).is_file():
-                (target / name).write_bytes((origin / name).read_bytes())
-        (target / "config.json").write_text(_json(config))
+        for name, content in companions.items():
+            atomic_files.write_bytes(target / name, content)
+        atomic_files.write_text(target / "config.json", _json(config))
+    processes.barrier("an export")
     return target
+
+
+def _companions(origin: epath.Path | None, tokenizer: epath.Path | None) -> dict[str, bytes]:
+    """The files beside the weights, by name."""
+    places = dict.fromkeys(hf_files.COMPANIONS, origin)
+    if tokenizer is not None:
+        places |= dict.fromkeys(hf_files.TOKENIZER, tokenizer)
+    return {
+        name: untrusted.read_bytes(place / name, _LARGEST_COMPANION)
+        for name, place in places.items()
+        if place is not None and (place / name).is_file()
+    }
 
 
 def _tensors(model: Model, params: Params, dtype: str | None) -> Iterator[NewTensor]:
@@ -91,7 +116,7 @@ def _tensors(model: Model, params: Params, dtype: str | None) -> Iterator[NewTen
 
         def read() -> np.ndarray:
             ours = leaf if layer is None else jax.tree.map(lambda a: a[layer], leaf)
-            return np.asarray(weight.unview(_on_host(merged(ours, INPUTS.get(weight.leaf, 1)))), kind)
+            return np.asarray(weight.unview(partition.on_host(merged(ours, INPUTS.get(weight.leaf, 1)))), kind)
 
         return NewTensor(weight.name.format(layer), kind, shape, read)
 
@@ -102,13 +127,6 @@ def _tensors(model: Model, params: Params, dtype: str | None) -> Iterator[NewTen
     yield tensor(table["final_norm"], None)
     if "head" in found:
         yield tensor(table["head"], None)
-
-
-def _on_host(array: Any) -> np.ndarray:
-    """The whole array as NumPy; a collective where its parts lie on several hosts."""
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    return np.asarray(array)
 
 
 def write_weights(
@@ -138,7 +156,9 @@ def write_weights(
     if writes and count > 1:
         weight_map = {tensor.name: name for name, shard in zip(files, shards) for tensor in shard}
         total = sum(tensor.nbytes for tensor in tensors)
-        (target / hf_files.INDEX).write_text(_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
+        atomic_files.write_text(
+            target / hf_files.INDEX, _json({"metadata": {"total_size": total}, "weight_map": weight_map})
+        )
 
 
 def _config(config: ModelConfig, source: dict[str, Any], tensors: list[NewTensor]) -> dict[str, Any]:
@@ -150,8 +170,9 @@ def _config(config: ModelConfig, source: dict[str, Any], tensors: list[NewTensor
             )
         fields = {k: v for k, v in source.items() if k not in _ROPE_FIELDS} | config.to_hf()
     fields["tie_word_embeddings"] = config.tied
-    # transformers 4 wrote "torch_dtype", 5 writes "dtype"; both read both.
-    fields["torch_dtype" if "torch_dtype" in source else "dtype"] = str(jnp.result_type(*{t.dtype for t in tensors}))
+    # transformers 4 wrote "torch_dtype", 5 writes "dtype"; both read both, and a source may hold both.
+    dtype = str(jnp.result_type(*{t.dtype for t in tensors}))
+    fields |= {name: dtype for name in _DTYPE_FIELDS if name in source} or {"dtype": dtype}
     return fields
 
 

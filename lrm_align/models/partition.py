@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -114,6 +116,20 @@ def platform() -> str:
     """What is compiled for: the platform of the mesh in context, which need not be this host's, or the default one."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
+
+
+def replicated(tree: Any) -> Any:
+    """Pins arrays whole to every device of the mesh in context: what each process of a run shall read."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, P()), tree)
+
+
+def on_host(array: Any) -> np.ndarray:
+    """The whole array as NumPy; where its parts lie with several processes, all of them must call this."""
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
 
 
 def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Rules = DEFAULT_RULES) -> jax.Array:

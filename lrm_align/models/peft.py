@@ -1,80 +1,50 @@
 """Adapters in the format of the `peft` library: adapter_config.json and adapter_model.safetensors."""
 
-import dataclasses
 import json
 import math
 import re
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as dump_safetensors
 
+from lrm_align import atomic_files, processes
 from lrm_align.errors import UserError
-from lrm_align.models import hf_files
+from lrm_align.models import finite, partition, peft_config, safetensors_io
 from lrm_align.models.config import ModelConfig
 from lrm_align.models.hf_map import MODULES
 from lrm_align.models.lora import Adapters
+from lrm_align.models.peft_config import CONFIG, WEIGHTS, AdapterConfig
 from lrm_align.models.projection import INPUTS
+from lrm_align.models.safetensors_io import StoredTensor
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+__all__ = ["AdapterConfig", "load_adapters", "save_adapters"]
+
 _PREFIX = "base_model.model.model.layers"
-# Variants of peft that change what the numbers mean.
-_UNSUPPORTED = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform")
-
-
-@dataclasses.dataclass(frozen=True)
-class AdapterConfig:
-    """What the weights alone do not tell.
-
-    Attributes:
-      rank: R.
-      alpha: the correction is scaled by alpha / rank.
-      dropout: rate that the adapters were trained with.
-      base: the directory or hub id of the model that they belong to.
-    """
-
-    rank: int
-    alpha: float
-    dropout: float = 0.0
-    base: str | None = None
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
 
 
 def save_adapters(directory: str | epath.PathLike, adapters: Adapters, config: AdapterConfig) -> epath.Path:
-    """Writes adapters as `peft.PeftModel.from_pretrained` reads them."""
+    """Writes adapters as `peft.PeftModel.from_pretrained` reads them; on several hosts every process calls it."""
     target = epath.Path(directory)
     tensors: dict[str, np.ndarray] = {}
     for name, adapter in adapters.items():
-        a_LxIxR, b_LxRxO = _flat(name, jax.device_get(adapter))
+        a_LxIxR, b_LxRxO = _flat(name, jax.tree.map(partition.on_host, adapter))
         if a_LxIxR.shape[-1] != config.rank:
             raise ValueError(f"adapter {name} has rank {a_LxIxR.shape[-1]}, not {config.rank}")
         for layer, (a, b) in enumerate(zip(a_LxIxR, b_LxRxO)):
             stem = f"{_PREFIX}.{layer}.{MODULES[name]}"
             tensors[f"{stem}.lora_A.weight"] = np.ascontiguousarray(a.T)
             tensors[f"{stem}.lora_B.weight"] = np.ascontiguousarray(b.T)
-    fields = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": config.base,
-        "r": config.rank,
-        "lora_alpha": config.alpha,
-        "lora_dropout": config.dropout,
-        "target_modules": sorted(MODULES[name].split(".")[-1] for name in adapters),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-    }
+    targets = sorted(MODULES[name].split(".")[-1] for name in adapters)
+    fields = peft_config.written(config, targets)
     target.mkdir(parents=True, exist_ok=True)
-    (target / WEIGHTS).write_bytes(dump_safetensors(tensors, metadata={"format": "pt"}))
-    (target / CONFIG).write_text(json.dumps(fields, indent=2) + "\n")
+    atomic_files.write_bytes(target / WEIGHTS, dump_safetensors(tensors, metadata={"format": "pt"}))
+    atomic_files.write_text(target / CONFIG, json.dumps(fields, indent=2) + "\n")
+    processes.barrier("an export of adapters")
     return target
 
 
@@ -82,26 +52,14 @@ def load_adapters(directory: str | epath.PathLike, model: ModelConfig) -> tuple[
     """Reads adapters for a model of this shape.
 
     Raises:
-      UserError: no adapters there, a variant of LoRA that is not supported, or weights of another model.
+      UserError: no adapters there, another adapter than plain LoRA, or weights of another model.
+
+    Warns:
+      RuntimeWarning: weights that are NaN or infinite, by name.
     """
     source = epath.Path(directory)
-    fields = hf_files.read_json(source / CONFIG)
-    used = [name for name in _UNSUPPORTED if fields.get(name)]
-    if fields.get("peft_type") != "LORA" or fields.get("bias", "none") != "none" or used:
-        found = used or [f"peft_type {fields.get('peft_type')!r}, bias {fields.get('bias')!r}"]
-        raise UserError(f"{source / CONFIG}: only plain LoRA is supported; found {', '.join(found)}")
-    config = AdapterConfig(
-        int(fields["r"]),
-        float(fields["lora_alpha"]),
-        float(fields.get("lora_dropout", 0.0)),
-        fields.get("base_model_name_or_path"),
-    )
-    if not (source / WEIGHTS).is_file():
-        raise UserError(f"{source}: holds no {WEIGHTS}")
-    try:
-        tensors = load_safetensors((source / WEIGHTS).read_bytes())
-    except SafetensorError as error:
-        raise UserError(f"{source / WEIGHTS}: damaged: {error}") from None
+    config = peft_config.read(source)
+    tensors = safetensors_io.index([source / WEIGHTS])
     adapters: Adapters = {}
     for name, shape in _kernel_shapes(model).items():
         adapters |= _read(name, shape, tensors, config.rank, model.num_layers, source)
@@ -115,7 +73,7 @@ def load_adapters(directory: str | epath.PathLike, model: ModelConfig) -> tuple[
 
 
 def _read(
-    name: str, shape: tuple[int, ...], tensors: dict[str, np.ndarray], rank: int, layers: int, source: epath.Path
+    name: str, shape: tuple[int, ...], tensors: dict[str, StoredTensor], rank: int, layers: int, source: epath.Path
 ) -> Adapters:
     """Takes one kernel's tensors out of the dict."""
     stem = re.escape(f".{MODULES[name]}.lora_")
@@ -132,7 +90,10 @@ def _read(
             tensor = tensors.pop(key)
             if tensor.shape != expected:
                 raise UserError(f"{source / WEIGHTS}: {key} has shape {tensor.shape}, the model asks for {expected}")
-            stacks[part].append(tensor.T)
+            array = np.array(tensor.open())
+            if not finite.is_finite(array):
+                warnings.warn(f"{source / WEIGHTS}: {finite.complaint([key])}", RuntimeWarning, stacklevel=3)
+            stacks[part].append(array.T)
     a, b = np.stack(stacks["A"]), np.stack(stacks["B"])
     return {
         name: {

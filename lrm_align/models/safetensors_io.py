@@ -1,11 +1,14 @@
 """safetensors files as byte ranges: tensors are read slice by slice and written one by one, never a file at a time.
 
 The format (https://github.com/huggingface/safetensors#format) is an 8-byte little-endian header length, a JSON header
-{name: {"dtype", "shape", "data_offsets"}}, and the tensors' bytes in row-major order without gaps.
+{name: {"dtype", "shape", "data_offsets"}}, and the tensors' bytes in row-major order: from the header's end to the
+file's end, each tensor where another ends. Whatever a header says is checked before it is used, since others wrote it;
+offsets need not be aligned.
 """
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +16,9 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
+from lrm_align import atomic_files, untrusted
 from lrm_align.errors import UserError
+from lrm_align.untrusted import named, shown
 
 DTYPES: dict[str, np.dtype] = {
     "F32": np.dtype(np.float32),
@@ -21,7 +26,7 @@ DTYPES: dict[str, np.dtype] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_LONGEST_HEADER = 100_000_000  # The format's own limit; a longer one is a foreign or damaged file.
+_AXES = 32
 
 
 class StoredTensor(NamedTuple):
@@ -41,6 +46,10 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
     offset: int
 
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def open(self) -> np.ndarray:
         """A view of the tensor: mapped into memory where the file is local, read where it is not.
 
@@ -53,7 +62,7 @@ class StoredTensor(NamedTuple):
             return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            data = file.read(math.prod(self.shape) * self.dtype.itemsize)
+            data = file.read(self.nbytes)
         return np.frombuffer(data, self.dtype).reshape(self.shape)
 
 
@@ -74,56 +83,83 @@ def index(paths: Iterable[epath.Path]) -> dict[str, StoredTensor]:
     """The tensors of some files by name, from their headers alone.
 
     Raises:
-      UserError: a file that is missing, damaged, truncated or no safetensors file, a dtype other than float32, float16
-        and bfloat16, or a tensor that two files hold.
+      UserError: a file that is missing, damaged, truncated or no safetensors file, a header whose byte ranges overlap,
+        leave gaps or don't fit the shapes, a dtype other than float32, float16 and bfloat16, or a tensor that two files
+        hold.
     """
     found: dict[str, StoredTensor] = {}
     for path in paths:
         for tensor in _header(path):
             if tensor.name in found:
-                raise UserError(f"{path}: tensor {tensor.name} is also in {found[tensor.name].path.name}")
+                raise UserError(f"{path}: tensor {named(tensor.name)} is also in {found[tensor.name].path.name}")
             found[tensor.name] = tensor
     return found
 
 
 def _header(path: epath.Path) -> list[StoredTensor]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file, though the model's index names it")
-    size = path.stat().length
-    with path.open("rb") as file:
+    with untrusted.open_file(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         start = file.read(8)
         length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > min(size - 8, _LONGEST_HEADER):
+        if len(start) < 8 or length > size - 8:
             raise UserError(
                 f"{path}: {size} bytes are no safetensors file, or a truncated one: its header is incomplete"
             )
+        if length > untrusted.LARGEST:  # the format allows 100 MB; 130,000 tensors fit in ours
+            raise UserError(f"{path}: its header has {length:,} bytes; at most {untrusted.LARGEST:,} are read")
         raw = file.read(length)
-    try:
-        header = json.loads(raw)
-        header.pop("__metadata__", None)
-        ranges = {
-            name: (*entry["data_offsets"], entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: the header is not that of a safetensors file") from None
+    header = untrusted.parse_json(raw, f"{path}: the header")
+    if not isinstance(header, dict):
+        raise UserError(f"{path}: the header holds a JSON {untrusted.json_type(header)}, not an object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise UserError(f"{path}: __metadata__ is {shown(metadata)}; expected an object of strings")
     data = 8 + length
-    promised = data + max((end for _, end, _, _ in ranges.values()), default=0)
-    if promised != size:
-        raise UserError(
-            f"{path}: the file has {size} bytes, its header describes {promised}; it was cut or appended to"
-        )
-    tensors = []
-    for name, (begin, end, dtype, shape) in ranges.items():
-        if dtype not in DTYPES:
-            raise UserError(f"{path}: tensor {name} is stored as {dtype}; supported are {', '.join(DTYPES)}")
-        if end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
-            raise UserError(f"{path}: tensor {name} has {end - begin} bytes, which {dtype}{list(shape)} does not need")
-        tensors.append(StoredTensor(path, name, DTYPES[dtype], shape, data + begin))
+    tensors = [_described(path, name, entry, data) for name, entry in header.items()]
+    end = data
+    for tensor in sorted(tensors, key=lambda t: (t.offset, t.nbytes)):
+        if tensor.offset != end:
+            raise UserError(
+                f"{path}: tensor {named(tensor.name)} begins at byte {tensor.offset - data}, where the one before it "
+                f"ends at {end - data}: {'they overlap' if tensor.offset < end else 'there is a gap'}"
+            )
+        end += tensor.nbytes
+    if end != size:
+        raise UserError(f"{path}: the file has {size} bytes, its header describes {end}; it was cut or appended to")
     return tensors
 
 
+def _described(path: epath.Path, name: str, entry: Any, data: int) -> StoredTensor:
+    """One tensor of a header, whose bytes begin at `data`."""
+    where = f"{path}: tensor {named(name)}"
+    if not isinstance(entry, dict):
+        raise UserError(f"{where} is described by a JSON {untrusted.json_type(entry)}; expected an object")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise UserError(f"{where} is stored as {named(dtype)}; supported are {', '.join(DTYPES)}")
+    sizes: list[Any] = shape if isinstance(shape, list) else [None]
+    # The axes of a tensor without elements, too: NumPy multiplies them.
+    if not all(_is_count(n) for n in sizes) or len(sizes) > _AXES or math.prod(max(1, n) for n in sizes) >= 2**60:
+        raise UserError(f"{where}: shape is {shown(shape)}; expected at most {_AXES} whole numbers")
+    if not isinstance(offsets, list) or len(offsets) != 2:
+        raise UserError(f"{where}: data_offsets is {shown(offsets)}; expected [begin, end]")
+    begin, end = offsets
+    if not _is_count(begin) or not _is_count(end) or begin > end:
+        raise UserError(
+            f"{where}: its bytes are {shown(begin)} to {shown(end)}; expected whole numbers, 0 ≤ begin ≤ end"
+        )
+    if end - begin != math.prod(sizes) * DTYPES[dtype].itemsize:
+        raise UserError(f"{where} has {end - begin} bytes, which {dtype}{shown(sizes)} does not need")
+    return StoredTensor(path, name, DTYPES[dtype], tuple(sizes), data + begin)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def write(path: epath.Path, tensors: Sequence[NewTensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes one file; one tensor is in memory at a time."""
+    """Writes one file, whole or not at all; one tensor is in memory at a time."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offset = 0
     for tensor in tensors:
@@ -135,7 +171,7 @@ def write(path: epath.Path, tensors: Sequence[NewTensor], metadata: Mapping[str,
         offset += tensor.nbytes
     raw = json.dumps(header, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)  # The format wants the data aligned.
-    with path.open("wb") as file:
+    with atomic_files.writing(path) as file:
         file.write(len(raw).to_bytes(8, "little") + raw)
         for tensor in tensors:
             array = tensor.read()

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from lrm_align.models import partition
 from lrm_align.models.decoder import head_logits
+from lrm_align.models.divergences import DIVERGENCES, distribution, entropy
 
-NAMES = ("logp", "entropy", "kl_forward", "kl_reverse")
+NAMES = ("logp", "entropy", *DIVERGENCES)
 
 
 def token_scores(
@@ -50,47 +51,33 @@ def token_scores(
     unknown = set(needs) - set(NAMES)
     if unknown:
         raise ValueError(f"unknown scores {sorted(unknown)}; known are {NAMES}")
-    divergent = {"kl_forward", "kl_reverse"} & set(needs)
+    divergent = sorted(set(DIVERGENCES) & set(needs))
     if divergent and reference is None:
-        raise ValueError(f"{sorted(divergent)} need a reference")
+        raise ValueError(f"{divergent} need a reference")
     if reference is not None:
         reference = jax.lax.stop_gradient(reference)
         reference = (reference[0], partition.constrain(reference[1], (None, "scored_vocab"), rules))
     head_DxV = partition.constrain(head_DxV, (None, "scored_vocab"), rules)  # once, for all chunks
 
-    def log_softmax(hidden, head):
+    def over_vocabulary(hidden, head):
         hidden = partition.constrain(hidden, ("scored_rows", None, None), rules)
-        logits = head_logits(hidden, head) / temperature
-        logits = partition.constrain(logits, ("scored_rows", None, "scored_vocab"), rules)
-        if vocab_size is not None and vocab_size < logits.shape[-1]:
-            logits = jnp.where(jnp.arange(logits.shape[-1]) < vocab_size, logits, -jnp.inf)
-        return logits, jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        logits = partition.constrain(head_logits(hidden, head), ("scored_rows", None, "scored_vocab"), rules)
+        return distribution(logits, temperature, vocab_size)
 
     def score(inputs):
         hidden, targets, ref_hidden = inputs
-        logits, total = log_softmax(hidden, head_DxV)
+        policy = over_vocabulary(hidden, head_DxV)
         out = {}
         if "logp" in needs:
             # A masked sum instead of a gather: it stays on the device that holds the target's part of the vocabulary,
             # and its gradient is no scatter.
-            chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
-            out["logp"] = jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1) - total[..., 0]
-        if set(needs) == {"logp"}:
-            return out
-        logp = logits - total
-        p = jnp.exp(logp)
-        safe_logp = jnp.where(p > 0, logp, 0.0)
+            chosen = jnp.arange(policy.shifted.shape[-1]) == targets[..., None]
+            out["logp"] = jnp.sum(jnp.where(chosen, policy.shifted, 0.0), axis=-1) - policy.log_total[..., 0]
         if "entropy" in needs:
-            out["entropy"] = -jnp.sum(p * safe_logp, axis=-1)
+            out["entropy"] = entropy(policy)
         if divergent and reference is not None:
-            ref_logits, ref_total = log_softmax(ref_hidden, reference[1])
-            ref_logp = ref_logits - ref_total
-            r = jnp.exp(ref_logp)
-            gap = jnp.where((p > 0) & (r > 0), logp - ref_logp, 0.0)
-            if "kl_forward" in needs:
-                out["kl_forward"] = -jnp.sum(r * gap, axis=-1)
-            if "kl_reverse" in needs:
-                out["kl_reverse"] = jnp.sum(p * gap, axis=-1)
+            ref = over_vocabulary(ref_hidden, reference[1])
+            out |= {name: DIVERGENCES[name](policy, ref) for name in divergent}
         return out
 
     inputs = (hidden_BxTxD, targets_BxT, reference[0] if divergent and reference is not None else None)

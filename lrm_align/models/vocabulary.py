@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 
+from lrm_align import atomic_files, untrusted
 from lrm_align.errors import UserError
-from lrm_align.models import hf_files, safetensors_io
+from lrm_align.models import hf_files
 from lrm_align.models.hf_write import write_weights
 from lrm_align.models.safetensors_io import NewTensor, StoredTensor
 
@@ -43,13 +44,13 @@ def grow(source: epath.Path, target: epath.Path, pieces: Mapping[int, Sequence[i
     Raises:
       UserError: a piece that the model does not have.
     """
-    fields = hf_files.read_json(source / "config.json")
+    fields = untrusted.read_object(source / hf_files.CONFIG)
     vocab_size = fields["vocab_size"]
     beyond = sorted({piece for spelled in pieces.values() for piece in spelled if not 0 <= piece < vocab_size})
     if beyond or not all(len(spelled) for spelled in pieces.values()):
         raise UserError(f"{source}: the new tokens are spelled with ids {beyond}; the model has {vocab_size} rows")
     size = rows(vocab_size, max(pieces))
-    stored = safetensors_io.index(hf_files.weight_files(source))
+    stored = hf_files.tensors(source)
     tensors = [
         _grown(tensor, size, pieces) if tensor.name in (_EMBED, _HEAD) else _copied(tensor)
         for tensor in stored.values()
@@ -57,8 +58,8 @@ def grow(source: epath.Path, target: epath.Path, pieces: Mapping[int, Sequence[i
     target.mkdir(parents=True, exist_ok=True)
     write_weights(target, tensors)
     if (source / "generation_config.json").is_file():
-        (target / "generation_config.json").write_bytes((source / "generation_config.json").read_bytes())
-    (target / "config.json").write_text(json.dumps({**fields, "vocab_size": size}, indent=2) + "\n")
+        atomic_files.write_bytes(target / "generation_config.json", (source / "generation_config.json").read_bytes())
+    atomic_files.write_text(target / "config.json", json.dumps({**fields, "vocab_size": size}, indent=2) + "\n")
     return size
 
 

@@ -94,6 +94,20 @@ def warn_of_k1(name: str) -> None:
         )
 
 
+@jax.custom_jvp
+def above_tangent(x: jax.Array) -> jax.Array:
+    """e^x - x - 1, with the derivative e^x - 1 to its own digits near 0, where a policy is near its reference.
+
+    >>> import numpy as np
+    >>> f"{float(jax.grad(above_tangent)(np.float32(1e-6))):.4e}"
+    '1.0000e-06'
+    """
+    return jnp.expm1(x) - x
+
+
+above_tangent.defjvps(lambda tangent, _, x: tangent * jnp.expm1(x))
+
+
 def _k1(logp, ref, old):
     return logp - ref
 
@@ -103,8 +117,7 @@ def _k2(logp, ref, old):
 
 
 def _k3(logp, ref, old):
-    gap = jnp.minimum(ref - logp, LARGEST_LOG)
-    return jnp.expm1(gap) - gap
+    return above_tangent(jnp.minimum(ref - logp, LARGEST_LOG))
 
 
 def _k3_unbiased(logp, ref, old):

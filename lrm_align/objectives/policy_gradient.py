@@ -11,14 +11,14 @@ from lrm_align.errors import UserError
 from lrm_align.objectives.aggregates import AGGREGATES, Aggregate, Layout
 from lrm_align.objectives.corrections import CORRECTIONS, Correction
 from lrm_align.objectives.histogram import histogram
-from lrm_align.objectives.kl import ESTIMATORS, kl_estimate, warn_of_k1
+from lrm_align.objectives.kl import ESTIMATORS, above_tangent, kl_estimate, warn_of_k1
 from lrm_align.objectives.masks import MASKS, Mask
 from lrm_align.objectives.objective import Metrics, Normalizers, Objective, Scores, divided, masked_sum
 from lrm_align.objectives.pieces import check_number, check_tokens, piece
 from lrm_align.objectives.ratios import RATIOS, Ratio
 from lrm_align.objectives.segments import num_segments
 from lrm_align.objectives.surrogates import SURROGATES, Seen, Surrogate
-from lrm_align.objectives.tokens import Tokens, exp, trained_tokens
+from lrm_align.objectives.tokens import LARGEST_LOG, Tokens, exp, trained_tokens
 
 WATCHABLE = ("kl", "entropy")
 Term = Callable[[Tokens, Normalizers], tuple[jax.Array, Seen]]  # a loss of tokens, and what to report of them
@@ -204,7 +204,7 @@ def _always(tokens: Tokens) -> Seen:
         "nll": -tokens.logp_BxT,
         "advantage/mean": tokens.advantage_BxT,
         "ratio/mean": ratio_BxT,
-        "kl/old": exp(tokens.delta_BxT) - 1 - tokens.delta_BxT,
+        "kl/old": above_tangent(jnp.minimum(tokens.delta_BxT, LARGEST_LOG)),
     }
     return seen if tokens.entropy_BxT is None else seen | {"entropy": tokens.entropy_BxT}
 

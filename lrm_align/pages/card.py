@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 from etils import epath
 from huggingface_hub import EvalResult, ModelCardData
 
 import lrm_align
+from lrm_align import atomic_files, processes
 from lrm_align.evals.statistics import wilson
 from lrm_align.pages import licences, rates, safe
 from lrm_align.pages.run import Run, read_object
@@ -44,12 +44,12 @@ def write(export: epath.Path, config: Mapping[str, Any], source: epath.PathLike)
       config: of the run, plain; `model.path` is the base model.
       source: the directory of the model that was trained, the base model's or an earlier stage's.
     """
-    if jax.process_index():
+    if not processes.primary():
         return []
     base = str(config["model"]["path"])
     licence = _stated(epath.Path(source)) or licences.of_model(base)
     facts = {"config": dict(config), "base": base, "licence": licence}
-    (export / FACTS).write_text(json.dumps(facts, indent=1, default=str))
+    atomic_files.write_text(export / FACTS, json.dumps(facts, indent=1, default=str))
     return _write(export, facts, {}, None)
 
 
@@ -124,7 +124,7 @@ def _write(
     for kind in KINDS:
         if (export / kind).is_dir():
             written.append(export / kind / CARD)
-            written[-1].write_text(model_card(facts, kind, report, measured, method), encoding="utf-8")
+            atomic_files.write_text(written[-1], model_card(facts, kind, report, measured, method))
     return written
 
 
@@ -284,7 +284,8 @@ def _stated(source: epath.Path) -> str | None:
     path = source / CARD
     if not path.is_file():
         return None
-    head = path.read_bytes()[:10_000].decode("utf-8", "replace")
+    with path.open("rb") as file:
+        head = file.read(10_000).decode("utf-8", "replace")
     found = re.match(r"---\n(?:.*\n)*?license: *['\"]?([A-Za-z0-9.-]{1,40})['\"]? *\n(?:.*\n)*?---", head)
     return found[1].lower() if found else None
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lrm_align.pages import run as runs_
+from lrm_align import json_lines
 from lrm_align.pages.run import Run
 
 PANELS = 15  # ours: more are not looked at
@@ -58,7 +58,7 @@ def panels(runs: Sequence[Run]) -> dict[str, list[Line]]:
     for run in runs:
         for part in run.parts:
             for stage, directory in part.stages.items():
-                rows = runs_.rows(directory / "metrics.jsonl")
+                rows = json_lines.read_objects(directory / "metrics.jsonl")
                 for metric in dict.fromkeys(name for row in rows for name in row):
                     line = _line(f"{run.label(part, len(runs) == 1)}: {stage}", metric, rows)
                     if line is not None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from lrm_align import atomic_files
 from lrm_align.pages import safe
 
 # Okabe and Ito's colours, which people who see few colours can tell apart, without yellow, which white paper swallows.
@@ -85,7 +86,7 @@ def save(directory: epath.Path, figure: Figure, files: dict[str, bytes]) -> list
     paths = []
     for form, content in files.items():
         paths.append(directory / f"{figure.name}.{form}")
-        paths[-1].write_bytes(content)
+        atomic_files.write_bytes(paths[-1], content)
     return paths
 
 

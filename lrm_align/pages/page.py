@@ -123,7 +123,9 @@ def _evaluation(found: Mapping[str, Any]) -> str:
         "pass@k",
         "prompts × samples",
         "undecided",
+        "cut",
         "open thoughts",
+        "no thought",
         "part judged",
         "judge",
     )
@@ -137,7 +139,8 @@ def _evaluation(found: Mapping[str, Any]) -> str:
         undecided = ", ".join(f"{count} {reason}" for reason, count in one["undecided"].items()) or "0"
         metric = f"{one['metric'].replace('_', ' ')} {one.get('estimate', '')}".strip()
         cells = (one["set"], metric, rate, ", ".join(best), counts, undecided)
-        body.append((*cells, one["unfinished_thoughts"], one["part"], one["judge"]))
+        thoughts = (one["truncated"], one["unfinished_thoughts"], one["no_thought"])
+        body.append((*cells, *thoughts, one["part"], one["judge"]))
     lines = []
     for one in found.get("results", []):
         if one.get("categories"):

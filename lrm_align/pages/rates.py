@@ -150,6 +150,8 @@ def facts(report: Report) -> list[str]:
     if "preference" in report.get("training", {}):
         values = ", ".join(f"{name} {value:.3f}" for name, value in report["training"]["preference"].items())
         lines.append(f"pairs at the end of training: {values}")
+    for half in ("before", "after"):
+        lines += [f"warning: {warning}" for warning in report.get(half, {}).get("warnings", [])]
     if "depth" in report:
         curve = ", ".join(f"{m}: {_with(rate, bounds)}" for m, rate, bounds in depth(report))
         lines.append(f"attack success by the early steps that the defence may steer: {curve}")

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from lrm_align import stamps, untrusted
 from lrm_align.errors import UserError
 
+LARGEST = 256 * untrusted.MEBIBYTE  # of a report
 _STAGE = re.compile(r"(.+)-[0-9a-f]{10}")
 _SEED = re.compile(r"seed_\d+")
 
@@ -76,33 +78,16 @@ def read_object(path: epath.Path) -> dict[str, Any] | None:
     """A JSON object; None where there is no such file.
 
     Raises:
-      UserError: the file holds something else.
+      UserError: the file holds something else, or is none.
     """
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    try:
+        found = json.loads(untrusted.read_text(path, LARGEST))  # not strictly: a config may hold an infinity
     except (ValueError, RecursionError):
         raise UserError(f"{path} is not JSON") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds a {type(found).__name__}; an object would be right")
-    return found
-
-
-def rows(path: epath.Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file, without lines that a kill cut short; [] where there is no file."""
-    found = []
-    try:
-        lines = path.read_bytes().decode("utf-8", "replace").split("\n")
-    except FileNotFoundError:
-        return []
-    for line in lines:
-        try:
-            row = json.loads(line) if line else None
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            found.append(row)
     return found
 
 
@@ -143,7 +128,7 @@ def _stages(directory: epath.Path, chosen: Mapping[str, str]) -> dict[str, epath
         match = _STAGE.fullmatch(child.name)
         if not match or (match[1] in chosen and chosen[match[1]] != child.name):
             continue
-        stamp = _stamp(child)
+        stamp = stamps.read(child)
         at = str(stamp.get("at", "")) if stamp else ""
         if match[1] not in found or at > found[match[1]][0]:
             found[match[1]] = at, child
@@ -154,14 +139,6 @@ def _stages(directory: epath.Path, chosen: Mapping[str, str]) -> dict[str, epath
 
 def _children(directory: epath.Path) -> list[epath.Path]:
     return [child for child in directory.iterdir() if child.is_dir()] if directory.exists() else []
-
-
-def _stamp(directory: epath.Path) -> dict[str, Any] | None:
-    """The record of a finished stage; None for one that is not, or whose record a kill cut."""
-    try:
-        return read_object(directory / "finished.json")
-    except UserError:
-        return None
 
 
 def _unfinished(directory: epath.Path, parts: list[Part]) -> dict[str, Any]:
@@ -183,12 +160,12 @@ def _unfinished(directory: epath.Path, parts: list[Part]) -> dict[str, Any]:
 def _finished(directory: epath.Path, method: str) -> dict[str, Any] | None:
     """What a comparison wrote of a method that is through."""
     place = _stages(directory, {}).get(method)
-    stamp = _stamp(place) if place else None
+    stamp = stamps.read(place) if place else None
     return stamp.get("summary") if stamp else None
 
 
 def _summary(part: Part, stage: str) -> dict[str, Any] | None:
-    stamp = _stamp(part.stages[stage]) if stage in part.stages else None
+    stamp = stamps.read(part.stages[stage]) if stage in part.stages else None
     summary = stamp.get("summary") if stamp else None
     return summary if isinstance(summary, dict) else None
 

@@ -1,14 +1,12 @@
 """Where the traces of runs lie: one shelf for each set of prompts that a stage of a method answered."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from lrm_align.errors import UserError
-from lrm_align.pages import run as runs_
+from lrm_align import json_lines, stamps
 from lrm_align.pages.run import Part, Run
 from lrm_align.traces import Shard, list_shards
 
@@ -89,7 +87,7 @@ def _of_part(run: Run, part: Part, method: str) -> list[Shelf]:
                 add(stage, "", shards, _verdicts(part.stages.get(_JUDGED_BY.get(stage, ""), directory), shards), [])
         for place in _sets(directory):
             add(stage, "/".join(place.relative_to(directory).parts), _sampled(place), _answers(place), [])
-        rows = runs_.rows(directory / _ROLLOUTS)
+        rows = json_lines.read_objects(directory / _ROLLOUTS)
         if rows:
             add(stage, "", [], {}, rows)
     return found
@@ -112,11 +110,11 @@ def _sets(directory: epath.Path, depth: int = 2) -> list[epath.Path]:
 
 def _judged(directory: epath.Path) -> dict[Key, dict[str, Any]]:
     """What an evaluation's judge wrote: objects with the prompt's id, the sample's number, a value and its parts."""
-    stamp = runs_.read_object(directory / "finished.json") or {}
+    stamp = stamps.read(directory) or {}
     hit, miss = _WORDS.get(str((stamp.get("summary") or {}).get("metric")), ("yes", "no"))
     found: dict[Key, dict[str, Any]] = {}
     for file in sorted(directory.glob("verdicts-*.jsonl")):
-        for row in runs_.rows(file):
+        for row in json_lines.read_objects(file):
             value, parts = row.get("value"), row.get("parts")
             if isinstance(value, (int, float)):
                 said: dict[str, Any] = {"verdict": hit if value >= _HIT else miss, "judge": value}
@@ -131,7 +129,8 @@ def _verdicts(directory: epath.Path, shards: Sequence[Shard]) -> dict[Key, dict[
     """What a filter wrote of these shards: lines of [prompt, sample, outcome, p(unsafe), detail]."""
     found: dict[Key, dict[str, Any]] = {}
     for shard in shards:
-        for row in _lines(directory / f"{shard.manifest.name}.verdicts.jsonl"):
+        path = directory / f"{shard.manifest.name}.verdicts.jsonl"
+        for row in json_lines.read(path) if path.exists() else ():
             if isinstance(row, list) and len(row) >= 4 and isinstance(row[0], str) and isinstance(row[1], int):
                 found[row[0], row[1]] = {"verdict": row[2], "p(unsafe)": row[3]}
     return found
@@ -141,21 +140,12 @@ def _answers(place: epath.Path) -> dict[Key, dict[str, Any]]:
     """What an evaluation wrote of its answers beside a set: objects with the prompt's id, and a verdict perhaps."""
     found: dict[Key, dict[str, Any]] = {}
     for file in (f"{place.name}.answers.jsonl", f"{place.name}.verdicts.jsonl"):
-        for row in runs_.rows(place.parent / file):
+        for row in json_lines.read_objects(place.parent / file):
             known = {key: value for key, value in row.items() if isinstance(value, (int, float, str))}
             for unused in ("prompt", "text", "id", "sample", "finished"):
                 known.pop(unused, None)
             found.setdefault((str(row.get("id")), int(row.get("sample") or 0)), {}).update(known)
     return found
-
-
-def _lines(path: epath.Path) -> list[Any]:
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON, line by line") from None
 
 
 def chosen(shelves: Sequence[Shelf], traces: int, tokens: int) -> list[frozenset[Key]]:

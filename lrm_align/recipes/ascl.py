@@ -31,7 +31,8 @@ from lrm_align.recipes import (
 from lrm_align.recipes.ascl_grading import Form, Helpful, Safety
 from lrm_align.recipes.consulting import CLASSES, CONSULT, DIRECT, Consulting
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.rewards import check_reward
 from lrm_align.rl.task import Grader, Task
@@ -40,6 +41,21 @@ from lrm_align.scoring.judge import Ask
 from lrm_align.training import make_mesh
 
 PARTS = ("safety", "helpful", "format")
+
+MEASURED = ("before", "offered", "after_sft", "after")
+READ_BY = {
+    "prompts": ("sample",),
+    "tool": ("offered", "sample"),
+    "branches": ("sample",),
+    "branches.balance": ("filter",),
+    "branches.direct_share": ("filter",),
+    **measuring.read_by(MEASURED, ("sample",)),
+    "guard": ("filter", "reinforce", *MEASURED),
+    **finetune.read_by("train", "export_sft"),
+    "export": ("export_sft", "export"),
+    **dict.fromkeys(("rl_prompts", "rl", "reward", "helpful", "without_answer", "judge"), ("reinforce",)),
+    "defence": (),
+}
 
 
 def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
@@ -56,7 +72,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     branching.check(config.branches, prompts.kept)
     context = min(config.sample.max_length, student.config.max_positions)
     asked = branching.requests(consulting, prompts.kept, config.branches, config.sample, context)
-    selection.check(config.guard)
+    selection.check(config.guard, student)
     guessed = finetune.check(student, config, 2 * len(prompts.kept) * config.sample.samples)
     planned = task(config, student, rapo_task.frozen(student, config.judge), explored.kept)
     reinforcing.check(student, planned, config)
@@ -107,28 +123,19 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         aligned = trained(inputs, "export")
         return measuring.run(directory, aligned, config, {}, talk(aligned))
 
-    given = {"seed": config.seed, "model": student.identity}
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    measured |= {"sampling": measuring.sampling(config), "guard": plain(config.guard)}
-    with_tool = {**measured, "tool": consulting.identity}
-    compute = {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
-    drawn = {**plain(config.sample), "prompts": plain(config.prompts), "tool": consulting.identity}
-    drawn |= {"asked": config.branches.asked, "opening": config.branches.opening}
-    kept = {name: config.branches[name] for name in ("balance", "direct_share")} | {"guard": plain(config.guard)}
-    sft = {"train": plain(config.train), "lora": plain(config.lora), **compute}
-    earned = {name: plain(config[name]) for name in ("rl", "reward", "helpful", "without_answer", "judge", "guard")}
-    earned |= {"prompts": plain(config.rl_prompts), "tool": consulting.identity, **compute}
+    scope, model, args = Scope(config, READ_BY), student.identity, measuring.arguments(config)
+    tool = consulting.identity
     stages = [
-        Stage("before", {**measured, **given, "more": plain(config.evaluate.before_args)}, before),
-        Stage("offered", {**with_tool, **given}, offered),
-        Stage("sample", {**drawn, **given}, sample),
-        Stage("filter", kept, select, ("sample",)),
-        Stage("train", {**sft, **given}, train, ("filter",)),
-        Stage("export_sft", plain(config.export), export_sft, ("filter", "train")),
-        Stage("after_sft", with_tool, after_sft, ("export_sft",)),
-        reinforcing.stage("reinforce", {**earned, **given}, policy, config, ("export_sft",)),
-        Stage("export", plain(config.export), export, ("export_sft", "reinforce")),
-        Stage("after", with_tool, after, ("export",)),
+        scope.stage("before", before, model=model, args=args),
+        scope.stage("offered", offered, model=model, args=args, tool=tool),
+        scope.stage("sample", sample, model=model, tool=tool, prompts=prompting.identity(prompts.kept)),
+        scope.stage("filter", select, ("sample",)),
+        scope.stage("train", train, ("filter",)),
+        scope.stage("export_sft", export_sft, ("filter", "train")),
+        scope.stage("after_sft", after_sft, ("export_sft",), args=args),
+        reinforcing.stage(scope, "reinforce", policy, ("export_sft",), prompts=prompting.identity(explored.kept)),
+        scope.stage("export", export, ("export_sft", "reinforce")),
+        scope.stage("after", after, ("export",), args=args),
     ]
     facts = describe_ascl.facts(prompts, explored, asked, guessed, consulting, student, config)
     return Recipe("ASCL + IFPO", stages, facts, describe_ascl.report)

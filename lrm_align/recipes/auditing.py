@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lrm_align.chat import THINK_CLOSE, Chat, Prompt
+from lrm_align.chat import Chat, Prompt
 from lrm_align.errors import UserError
 from lrm_align.recipes.questions import check_fields
 from lrm_align.traces import Trace
@@ -76,12 +76,12 @@ def audits(traces: Iterable[Trace], chat: Chat, template: str, context: int) -> 
 
 def closed(trace: Trace, chat: Chat) -> bool:
     """Whether the thinking ended."""
-    return bool((trace.completion_ids == _close(chat)).any())
+    return bool(chat.thought_ends(trace.completion_ids.tolist()))
 
 
 def closed_once(trace: Trace, chat: Chat) -> bool:
     """Whether the thinking ended exactly once, so that it is plain which tokens belong to it."""
-    return int((trace.completion_ids == _close(chat)).sum()) == 1
+    return len(chat.thought_ends(trace.completion_ids.tolist())) == 1
 
 
 def assembled(first: Trace, second: Trace, chat: Chat, think_source: str = FIRST) -> Trace:
@@ -138,11 +138,7 @@ def check_labels(prompts: Sequence[Prompt]) -> None:
 
 
 def _after_thinking(trace: Trace, chat: Chat) -> int:
-    where = np.flatnonzero(trace.completion_ids == _close(chat))
-    if not where.size:
+    ends = chat.thought_ends(trace.completion_ids.tolist())
+    if not ends:
         raise ValueError(f"trace {trace.key}: the thinking is open")
-    return int(where[-1]) + 1
-
-
-def _close(chat: Chat) -> int:
-    return chat.encoder.control[THINK_CLOSE]
+    return ends[-1]

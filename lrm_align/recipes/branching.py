@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from lrm_align.chat import Prompt
 from lrm_align.config import digest
 from lrm_align.errors import UserError
-from lrm_align.recipes import filtering
+from lrm_align.recipes import filtering, rewriting
 from lrm_align.recipes.consulting import CLASSES, CONSULT, DIRECT, Consulting
 from lrm_align.recipes.filtering import KEEP, UNDECIDED, UNSAFE, Key, Verdict
 from lrm_align.recipes.selection import KEPT
@@ -180,7 +180,7 @@ def run(
         shards,
         verdicts,
         directory / KEPT,
-        lambda trace: trace.replace(prompt_ids=consulting.prompt_ids(trace.meta["prompt"])),
+        lambda trace: trace.replace(prompt_ids=consulting.prompt_ids(rewriting.asked(trace))),
         identity,
     )
     return counts

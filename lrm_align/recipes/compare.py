@@ -16,12 +16,19 @@ from lrm_align.errors import UserError
 from lrm_align.recipes import costs, measuring
 from lrm_align.recipes import stage as stages_
 from lrm_align.recipes.recipe import Recipe
+from lrm_align.recipes.scope import Scope
 from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.student import Student
+from lrm_align.settings import check, check_factories
 from lrm_align.training import make_mesh
 
 BEFORE, AFTER = "before", "after"
 SIZES, DRAWING = ("args", "table_args"), ("temperature", "top_p", "top_k")  # of config.evaluate, shared by all
+READ_BY = {
+    **measuring.read_by((BEFORE,)),
+    "methods": (),  # each is a stage of its own, with the fingerprints of its own stages
+    "compared": (),
+}
 
 
 class Method(NamedTuple):
@@ -46,9 +53,8 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         found = measuring.run(directory, student, config, {})
         return {**found, "tokens_per_answer": costs.tokens_per_answer(directory)}
 
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    measured |= {"sampling": measuring.sampling(config), "model": student.identity}
-    stages = [Stage(BEFORE, measured, before)]
+    scope = Scope(config, READ_BY)
+    stages = [scope.stage(BEFORE, before, model=student.identity, args=measuring.arguments(config))]
     stages += [Stage(name, _identity(method, workdir), _run(method)) for name, method in methods.items()]
     facts = [f"{name}: {fact}" for name, method in methods.items() for fact in method.recipe.facts]
     return Recipe("Comparison", stages, facts, report)
@@ -83,6 +89,9 @@ def _method(name: str, config: ConfigDict, workdir: epath.Path) -> Method:
         own.evaluate[key] = {**plain(own.evaluate[key]), **plain(config.evaluate[key])}
     for key in DRAWING:
         own.evaluate[key] = config.evaluate[key]
+    where = f"config.methods.{name}: config"
+    check(own, where=where)
+    check_factories(own, where)
     if plain(own.model) != plain(config.model):
         raise UserError(
             f"config.methods.{name}: {settings.config} has config.model {plain(own.model)}, the comparison "

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lrm_align.chat import THINK_CLOSE, Chat, Prompt, check_length
-from lrm_align.chat.tool_calls import Form, make_form, with_system
+from lrm_align.chat.chat import Messages
+from lrm_align.chat.messages import with_system
+from lrm_align.chat.tool_calls import Form, make_form
 from lrm_align.config import digest
 from lrm_align.errors import UserError
 from lrm_align.evals.subject import Answer
@@ -124,7 +126,7 @@ class Consulting:
         Raises:
           UserError: no room is left for an answer.
         """
-        messages = with_system(prompt.text, asked) if asked else [{"role": "user", "content": prompt.text}]
+        messages = with_system(prompt.said(), asked) if asked else prompt.said()
         ids = self.form.prompt(messages) if offered else self._chat.prompt_ids(messages)
         check_length(ids, context, f"prompt {prompt.id!r}")
         own = self.class_of(prompt)
@@ -137,15 +139,15 @@ class Consulting:
             params=params,
             intervention=self._intervention(opening) if offered else None,
             tags=tags,
-            meta={"prompt": prompt.text},
+            meta=prompt.record(),
         )
 
     def _intervention(self, opening: str) -> ToolCalls:
         return self._calls(opening=self._chat.encode_trusted(opening)) if opening else self._answering
 
-    def prompt_ids(self, text: str) -> list[int]:
-        """The prompt that is trained on: the user's words, and the offer."""
-        return self.form.prompt(text)
+    def prompt_ids(self, messages: Messages) -> list[int]:
+        """The prompt that is trained on: the conversation, and the offer."""
+        return self.form.prompt(messages)
 
     def spoken(self, trace: Trace) -> Spoken:
         """What a sample did and said."""

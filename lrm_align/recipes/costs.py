@@ -1,14 +1,15 @@
 """What a run cost: tokens of an answer, and where the seconds of its stages went. Read of what the stages left."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 
+from lrm_align import json_lines
 from lrm_align.provenance import Source
 from lrm_align.recipes.stage import Planned, seconds
 from lrm_align.traces import list_shards, read_shard
+from lrm_align.training import metrics
 
 GENERATION, TRAINING, OTHER = "generation", "training", "other"
 
@@ -40,8 +41,8 @@ def spent(stages: Sequence[Planned]) -> dict[str, float]:
         directory, took = planned.directory, seconds(planned.directory)
         if took is None or any(directory.glob("*.answers.jsonl")):
             continue
-        if (directory / "metrics.jsonl").exists():
-            sampled, updated = _steps(directory / "metrics.jsonl")
+        if (directory / metrics.FILE).exists():
+            sampled, updated = _steps(directory / metrics.FILE)
             found[GENERATION] += sampled
             found[TRAINING] += updated or took
         elif list_shards(directory):
@@ -51,8 +52,8 @@ def spent(stages: Sequence[Planned]) -> dict[str, float]:
     return {name: round(value, 1) for name, value in found.items()}
 
 
-def _steps(metrics: epath.Path) -> tuple[float, float]:
+def _steps(path: epath.Path) -> tuple[float, float]:
     """(seconds of rollouts with their grading, seconds of all else) of RL steps; zeros for other training."""
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = json_lines.read_objects(path)
     steps = [(row["step_s"], row["time/rollout"] + row["time/grading"]) for row in rows if "time/rollout" in row]
     return sum(s * share for s, share in steps), sum(s * (1 - share) for s, share in steps)

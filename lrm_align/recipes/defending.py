@@ -48,11 +48,11 @@ def talk(student: Student, defended: Defence) -> Talk:
     chat = student.chat
 
     def requests(prompts: Sequence[Prompt], settings: ConfigDict) -> list[Request]:
-        asked = rollouts.requests(student, [(prompt, prompt.text) for prompt in prompts], settings)
+        asked = rollouts.requests(student, [(prompt, prompt.last) for prompt in prompts], settings)
         return [_defended(request, prompt, settings) for request, prompt in zip(asked, prompts, strict=True)]
 
     def _defended(request: Request, prompt: Prompt, settings: ConfigDict) -> Request:
-        plain = [{"role": "user", "content": prompt.text}]
+        plain = prompt.said()
         shown = defended.messages(plain)
         ids = request.prompt_ids
         if shown != plain:

@@ -27,7 +27,7 @@ def facts(
     config: ConfigDict,
 ) -> list[str]:
     """Counts, the steps to expect, one prompt with its offer, and what follows a call."""
-    rl, shape = config.rl, student.config
+    rl = config.rl
 
     def counts(found: prompting.Prompts) -> str:
         by_class = collections.Counter(consulting.class_of(prompt) for prompt in found.kept)
@@ -37,7 +37,7 @@ def facts(
 
     risky = next(prompt for prompt in prompts.kept if prompt.label == "harmful")
     return [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
+        *student.facts(),
         f"prompts: {counts(prompts)}",
         f"prompts of RL: {counts(explored)}; each asked about {rl.steps * rl.groups / len(explored.kept):.1f} times",
         f"samples: {sum(len(request.numbers) for request in asked)} in two branches, "
@@ -45,7 +45,7 @@ def facts(
         f"training: at most {guessed.num_steps} steps of {guessed.rows} rows of {config.train.row_length} tokens, then "
         f"{rl.steps} steps of RL, {rl.groups} groups of {rl.samples}; mesh {dict(student.mesh.shape)}",
         f"credit: {rl.advantage} {dict(rl.advantage_args)}; reward: {config.reward.factory} {config.reward.args}",
-        f"masked (not trained on): {student.chat.decode(consulting.prompt_ids(risky.text))!r}",
+        f"masked (not trained on): {student.chat.decode(consulting.prompt_ids(risky.said()))!r}",
         f"after a call, masked: {student.chat.decode(consulting.form.result('…rules…', []))!r}",
     ]
 

@@ -26,24 +26,23 @@ def facts(
     config: ConfigDict,
 ) -> list[str]:
     """Counts, lengths by level, the steps to expect, and one prompt as it is trained on, with its mask."""
-    shape, rl, chat = student.config, config.rl, student.chat
+    rl, chat = config.rl, student.chat
     first = prompts["config.prompts"].kept
     numbers = range(1, levels.highest + 1)
     told, judged = (", ".join(f"{n}: {length(n)}" for n in numbers) for length in (levels.to_write, levels.to_judge))
     known = collections.Counter(level_of.values())
     by_level = ", ".join(f"{count} of level {level}" for level, count in sorted(known.items()))
-    opening = "" if chat.think_open_in_prompt else "<think>\n"
     end = "" if chat.end_of_turn_id is None else chat.decode([chat.end_of_turn_id])
     text = config.analysis.opening.format(analysis="…analysis…")
     shown = next((prompt for prompt in first if prompt.label == "harmful"), first[0])
     return [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
+        *student.facts(),
         *(f"{name}: {_counted(found.kept)}; {_removed(found)}" for name, found in prompts.items()),
         f"levels ({config.levels.source}): {by_level or 'rated when the run has begun'}; told {told}; judged {judged}",
         f"training: at most {guessed.num_steps} steps of {guessed.rows} rows of {config.train.row_length} tokens, then "
         f"{rl.steps} steps of {rl.groups} groups of {rl.samples} samples, mesh {dict(student.mesh.shape)}",
-        f"masked (not trained on): {chat.prompt_text(shown.text)!r}",
-        f"trained on ({shown.id}): {f'{opening}{text}…thought…</think>…answer…{end}'!r}",
+        f"masked (not trained on): {chat.prompt_text(shown.said())!r}",
+        f"trained on ({shown.id}): {f'{chat.opening}{text}…thought…{chat.thinking.close}…answer…{end}'!r}",
     ]
 
 

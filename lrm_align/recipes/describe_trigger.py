@@ -29,17 +29,17 @@ def facts(
     """Counts, the steps to expect, and one risky prompt as it is trained on, with its mask."""
     by_label = collections.Counter(prompt.label for prompt in prompts.kept)
     removed = ", ".join(f"{count} in {name}" for name, count in prompts.removed.items()) or "none"
-    shape, sft, dpo = student.config, *guesses
-    opening = "" if student.chat.think_open_in_prompt else "<think>\n"
+    sft, dpo = guesses
+    chat = student.chat
     end = "" if student.chat.end_of_turn_id is None else student.chat.decode([student.chat.end_of_turn_id])
-    risky_text = f"{opening}…thought…\n</think>\n\n{OPEN}…{CLOSE}…answer…{end}"
+    risky_text = f"{chat.opening}…thought…\n{chat.thinking.close}\n\n{OPEN}…{CLOSE}…answer…{end}"
     frozen = config.tags == tags.ADDED and config.lora.rank
     untrained = ", whose rows adapters leave as they begin: config.lora.rank=0 trains them" if frozen else ""
-    general_text = f"{opening}…thought…\n</think>\n\n…answer…{end}"
+    general_text = f"{chat.opening}…thought…\n{chat.thinking.close}\n\n…answer…{end}"
     risky = next(prompt for prompt in prompts.kept if prompt.label == "harmful")
     return [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width}), tags as {config.tags}"
-        f"{untrained}",
+        *student.facts(),
+        f"tags as {config.tags}{untrained}",
         f"prompts: {', '.join(f'{count} {label}' for label, count in by_label.items())}; removed by decontamination: "
         f"{removed} (of {prompts.checked})",
         f"adversarial prompts: {len(explored)}, without {repeated} that stage 1 trains on",
@@ -48,7 +48,7 @@ def facts(
         f"training: at most {sft.num_steps} steps of {sft.rows} rows of {config.train.row_length} tokens, then at most "
         f"{dpo.num_steps} steps of {dpo.rows} rows of {config.preference.train.row_length}, "
         f"mesh {dict(student.mesh.shape)}",
-        f"masked (not trained on): {student.chat.prompt_text(risky.text)!r}",
+        f"masked (not trained on): {student.chat.prompt_text(risky.said())!r}",
         f"trained on ({risky.id}, harmful): {risky_text!r}",
         f"trained on (benign): {general_text!r}",
     ]

@@ -21,18 +21,18 @@ def traces(prompts: Sequence[Prompt], chat: Chat, refusal: str) -> list[Trace]:
     The tokens are INJECTED, since no model sampled them: train on that source.
     """
     written = []
-    for prompt in prompts:
-        if prompt.label != "harmful":
-            continue
+    harmful = [prompt for prompt in prompts if prompt.label == "harmful"]
+    rendered = chat.prompts_ids(prompt.said() for prompt in harmful)
+    for prompt, prompt_ids in zip(harmful, rendered, strict=True):
         ids = chat.completion_ids(THOUGHT, str(prompt.meta.get("answer", refusal)))
         written.append(
             Trace(
-                prompt_ids=np.asarray(chat.prompt_ids([{"role": "user", "content": prompt.text}])),
+                prompt_ids=np.asarray(prompt_ids),
                 completion_ids=np.asarray(ids),
                 source=np.full(len(ids), Source.INJECTED, np.uint8),
                 prompt_id=prompt.id,
                 tags=(prompt.label,),
-                meta={"prompt": prompt.text, "kind": prompt.kind},
+                meta={**prompt.record(), "kind": prompt.kind},
             )
         )
     return written

@@ -5,12 +5,12 @@ evaluation really asked, whichever factory it is, and stops the run before it tr
 """
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
+from lrm_align import json_lines
 from lrm_align.chat import Prompt
 from lrm_align.errors import UserError
 from lrm_align.recipes.stage import Summary
@@ -32,8 +32,7 @@ def asked(measured: epath.Path) -> dict[str, list[str]]:
     """The prompts that an evaluation asked, by set, from the answers that it left."""
     found = {}
     for file in sorted(measured.glob("*.answers.jsonl")):
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        found[file.name.removesuffix(".answers.jsonl")] = [row["prompt"] for row in rows]
+        found[file.name.removesuffix(".answers.jsonl")] = [row["prompt"] for row in json_lines.read(file)]
     return found
 
 
@@ -56,7 +55,10 @@ def check(
       UserError: a shared prompt.
     """
     sets = {name: {fingerprint(text) for text in texts} for name, texts in evaluated.items()}
-    hashes = {name: {fingerprint(prompt.text): prompt for prompt in prompts} for name, prompts in trained.items()}
+    hashes = {
+        name: {fingerprint(text): prompt for prompt in prompts for text in prompt.turns}
+        for name, prompts in trained.items()
+    }
     for stage, known in hashes.items():
         for name, texts in sets.items():
             shared = sorted(known.keys() & texts)

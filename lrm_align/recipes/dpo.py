@@ -17,12 +17,23 @@ from lrm_align.provenance import Source
 from lrm_align.recipes import describe, finetune, measuring, pairing, preference_tuning, selection
 from lrm_align.recipes.pairing import Pairs
 from lrm_align.recipes.recipe import Recipe
+from lrm_align.recipes.scope import Scope
 from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.student import Student
 from lrm_align.traces import Plan, Trace
 from lrm_align.training import make_mesh
 
 LIVE, STORED = "live", "stored"
+READ_BY = {
+    "pairs": ("pairs",),
+    "reference": ("reference", "train"),
+    **measuring.read_by(("before", "after")),
+    "guard": ("before", "after"),
+    **finetune.read_by(),
+    "train": ("train",),
+    **dict.fromkeys(("train.row_length", "train.chunk", "train.micro_batches"), ("reference", "train")),
+    "defence": (),
+}
 SHOWN = 600  # characters of each part of the rendered pair
 
 
@@ -44,19 +55,15 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     evaluated = bool(config.evaluate.factory)
     if evaluated:
         measuring.check(config.evaluate)
-        selection.check(config.guard)
-
-    model = student.identity
-    compute = {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
-    training = {**plain(config.train), "lora": plain(config.lora), "seed": config.seed, "model": model, **compute}
-    row = {name: config.train[name] for name in ("row_length", "chunk")}
+        selection.check(config.guard, student)
 
     def write(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         written = pairing.write(directory, found.traces(), found.identity)
         skipped = {**written["skipped"]}
         for reason, count in found.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + count
-        return {"pairs": written["pairs"], "skipped": skipped}
+        summary = {"pairs": written["pairs"], "skipped": skipped}
+        return {**summary, "left_out": dict(found.left_out)} if found.left_out else summary
 
     def reference(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
         return preference_tuning.reference(_kept(config, directory), inputs["pairs"], student, config)
@@ -68,17 +75,17 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         kept = _stored(config, inputs)
         return preference_tuning.export(directory, inputs["pairs"], inputs["train"], student, config, kept)
 
+    scope, model = Scope(config, READ_BY), student.identity
     data = ("pairs", "reference") if precomputed else ("pairs",)
-    stages = [Stage("pairs", {"pairs": found.identity}, write)]
+    stages = [scope.stage("pairs", write, pairs=found.identity, model=model)]
     if precomputed:
-        settings = {"model": model, **compute, **row, "path": config.reference.path}
-        stages.append(Stage("reference", settings, reference, ("pairs",)))
+        stages.append(scope.stage("reference", reference, ("pairs",), model=model))
     stages += [
-        Stage("train", training, train, data),
-        Stage("export", plain(config.export), export, (*data, "train")),
+        scope.stage("train", train, data, model=model),
+        scope.stage("export", export, (*data, "train")),
     ]
     if evaluated:
-        stages = _measured(stages, config, student)
+        stages = _measured(stages, scope, student)
     return Recipe("DPO", stages, facts(found, guessed, student, config), report)
 
 
@@ -98,8 +105,8 @@ def pairs(config: ConfigDict, student: Student) -> Pairs:
 
 def facts(found: Pairs, guessed: Plan, student: Student, config: ConfigDict) -> list[str]:
     """Counts, the steps to expect, and one pair as it is trained on, with its masks."""
-    shape = student.config
     skipped = ", ".join(f"{count} for {reason}" for reason, count in found.skipped.items() if count) or "none"
+    fields = "".join(f"; {what} is not trained on, in {count} pairs" for what, count in found.left_out.items())
     trained = finetune.sources(config)
     chosen, rejected = next(found.traces())
     chat = student.chat
@@ -111,9 +118,10 @@ def facts(found: Pairs, guessed: Plan, student: Student, config: ConfigDict) -> 
         return repr(text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}")
 
     return [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width}); the reference is the "
-        f"same{' without adapters' if config.lora.rank else ', a frozen copy'}, {config.reference.logp}",
-        f"pairs: {found.size}; left out: {skipped}",
+        *student.facts(),
+        f"reference: the same model{' without adapters' if config.lora.rank else ', a frozen copy'}, "
+        f"{config.reference.logp}",
+        f"pairs: {found.size}; left out: {skipped}{fields}",
         f"training: at most {guessed.num_steps} steps of {guessed.rows} rows of {config.train.row_length} tokens, "
         f"mesh {dict(student.mesh.shape)}",
         f"pair {chosen.group_id!r}, masked (not trained on): {shown(chosen, False)}",
@@ -128,13 +136,15 @@ def report(summaries: Mapping[str, Summary], directories: Mapping[str, epath.Pat
     if "pairs" in summaries:
         dropped = {reason: count for reason, count in summaries["pairs"]["skipped"].items() if count}
         out["traces"] = {"kept": {"pairs": summaries["pairs"]["pairs"]}, "dropped": dropped}
+        if "left_out" in summaries["pairs"]:
+            out["traces"]["left_out"] = summaries["pairs"]["left_out"]
     return out
 
 
-def _measured(stages: list[Stage], config: ConfigDict, student: Student) -> list[Stage]:
+def _measured(stages: list[Stage], scope: Scope, student: Student) -> list[Stage]:
     """The stages between a measurement before and one after."""
-    settings = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    settings |= {"sampling": measuring.sampling(config)}
+    config = scope.config
+    args = measuring.arguments(config)
 
     def before(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         return measuring.run(directory, student, config, config.evaluate.before_args)
@@ -143,8 +153,8 @@ def _measured(stages: list[Stage], config: ConfigDict, student: Student) -> list
         trained = Student({**config.model, "path": str(inputs["export"] / "model")}, student.mesh)
         return measuring.run(directory, trained, config, {})
 
-    more = {"model": student.identity, "more": plain(config.evaluate.before_args)}
-    return [Stage("before", {**settings, **more}, before), *stages, Stage("after", settings, after, ("export",))]
+    first = scope.stage("before", before, model=student.identity, args=args)
+    return [first, *stages, scope.stage("after", after, ("export",), args=args)]
 
 
 def _kept(config: ConfigDict, directory: epath.Path) -> epath.Path:

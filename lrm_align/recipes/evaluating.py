@@ -7,25 +7,29 @@ judging judges the same answers again without sampling them.
 import contextlib
 import functools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import limits
 from lrm_align.chat import Prompt
 from lrm_align.config import build, digest, plain, resolve
 from lrm_align.errors import UserError
 from lrm_align.evals import averages, benchmark_files
-from lrm_align.evals.benchmarks import AIMS, ANSWER, BENCHMARKS, HARMFUL
+from lrm_align.evals.benchmarks import AIMS, ANSWER, BENCHMARKS, BENIGN, HARMFUL
 from lrm_align.evals.judging import METRICS, Judge, Rated, Right
 from lrm_align.evals.summary import summarised
-from lrm_align.recipes import defending, judging, perplexity, rollouts, selection
+from lrm_align.recipes import defending, judging, perplexity, prompting, rollouts, selection
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.scoring import framed
 from lrm_align.scoring.math_answers import Checker
+from lrm_align.settings import counted
+from lrm_align.settings.sampling import SampleSettings
 from lrm_align.training import make_mesh
 
 GUARD = "guard"  # as `config.refusal.factory`: the guard judges refusals, too
@@ -79,7 +83,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     if not asked and not config.perplexity.sets:
         raise UserError("config.sets is empty and so is config.perplexity.sets: there is nothing to measure")
     if any(one.aim == HARMFUL for one in asked.values()) or config.refusal.factory == GUARD:
-        selection.check(config.guard)
+        selection.check(config.guard, student)
     framed.check_part(config.part)
     framed.check_part(config.refusal.part)
     if config.refusal.factory != GUARD:
@@ -123,15 +127,15 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     def surprised(name: str, traces: str) -> Callable[..., Summary]:
         return lambda directory, _: perplexity.run(traces, student, config.perplexity)
 
-    stages = []
+    scope, stages = Scope(config, _read_by(asked, config)), []
     for name, one in asked.items():
-        drawn = {"model": student.identity, "sample": plain(one.sampling), "seed": config.seed}
-        drawn |= {"prompts": _digest(one.prompts), "defence": defence, "dtype": config.model.dtype}
-        stages.append(Stage(name, drawn, sampler(name, one)))
-        stages.append(Stage(f"{name}-verdicts", _judging(config, one.aim, identity), judged(name, one), (name,)))
+        drawn, told = counted(one.sampling, SampleSettings), prompting.identity(one.prompts)
+        stages.append(scope.stage(name, sampler(name, one), model=student.identity, prompts=told, sampling=drawn))
+        rules = Checker.version if one.aim == ANSWER else ""
+        stages.append(scope.stage(f"{name}-verdicts", judged(name, one), (name,), rules=rules))
     for name, traces in config.perplexity.sets.items():
-        settings = {"traces": perplexity.identity(traces), "model": student.identity, **plain(config.perplexity)}
-        stages.append(Stage(f"perplexity-{name}", settings, surprised(name, traces)))
+        found = perplexity.identity(traces)
+        stages.append(scope.stage(f"perplexity-{name}", surprised(name, traces), model=student.identity, traces=found))
     return Recipe("Evaluation", stages, _facts(student, asked, config), functools.partial(_report, asked))
 
 
@@ -147,6 +151,8 @@ def read(name: str, settings: ConfigDict, config: ConfigDict) -> Asked:
       UserError: neither or both, an unknown aim, whatever is wrong with the file.
     """
     where = f"config.sets.{name}"
+    for count in ("limit", "samples"):
+        limits.count(settings[count], f"{where}.{count}")
     if bool(settings.benchmark) == bool(settings.factory):
         raise UserError(f"{where}: give either benchmark (one of {', '.join(BENCHMARKS)}) or factory and aim")
     if settings.benchmark:
@@ -157,8 +163,7 @@ def read(name: str, settings: ConfigDict, config: ConfigDict) -> Asked:
         aim, samples = settings.aim or known.aim, settings.samples or known.samples
     else:
         prompts = build(settings.factory, {**plain(settings.args), "seed": config.seed})
-        if settings.limit:
-            prompts = prompts[: settings.limit]
+        prompts = limits.first(prompts, settings.limit)
         about, aim, samples = {"title": name, "source": settings.factory}, settings.aim, settings.samples or 1
     if aim not in AIMS:
         raise UserError(f"{where}: aim {aim!r}; expected one of {', '.join(AIMS)}")
@@ -166,8 +171,6 @@ def read(name: str, settings: ConfigDict, config: ConfigDict) -> Asked:
         raise UserError(f"{where}: no prompt is left")
     if aim == ANSWER:
         benchmark_files.check_answers(prompts, where)
-    if samples < 1:
-        raise UserError(f"{where}: samples is {samples}; it must be at least 1, or 0 for the papers'")
     if unknown := sorted(set(settings.sampling) - set(config.sample)):
         raise UserError(f"{where}.sampling: config.sample has no {', '.join(unknown)}")
     about = {"set": name, "benchmark": settings.benchmark, **about, "aim": aim, "path": settings.path}
@@ -197,15 +200,22 @@ def _makes(factory: str, method: str) -> bool:
     return hasattr(returned, method)
 
 
-def _judging(config: ConfigDict, aim: str, guard: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a verdict depends on, beside the answers."""
-    if aim == ANSWER:
-        return {"answers": plain(config.answers), "rules": Checker.version}
-    if aim == HARMFUL:
-        asked = {"categories": True} if config.categories else {}
-        return {"guard": guard(), "part": config.part, **asked}
-    uses_guard = {"guard": guard()} if config.refusal.factory == GUARD else {}
-    return {"refusal": plain(config.refusal), **uses_guard}
+def _read_by(asked: Mapping[str, Asked], config: ConfigDict) -> dict[str, Sequence[str]]:
+    """For the `Scope`: what is drawn depends on no judge, and what is judged on that of its aim alone."""
+    judged = {aim: [f"{name}-verdicts" for name, one in asked.items() if one.aim == aim] for aim in AIMS}
+    guarded = judged[HARMFUL] + [name for name in judged[BENIGN] if config.refusal.factory == GUARD]
+    guarded += list(asked) if config.defence.factory else []
+    return {
+        "sets": (),  # their prompts and sampling count
+        "sample": (),
+        "defence": list(asked),
+        "guard": guarded,
+        "part": judged[HARMFUL],
+        "categories": judged[HARMFUL],
+        "refusal": judged[BENIGN],
+        "answers": judged[ANSWER],
+        "perplexity": [f"perplexity-{name}" for name in config.perplexity.sets],
+    }
 
 
 def _defence(config: ConfigDict, guard: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -225,8 +235,7 @@ def _digest(prompts: list[Prompt]) -> str:
 
 
 def _facts(student: Student, asked: Mapping[str, Asked], config: ConfigDict) -> list[str]:
-    shape = student.config
-    lines = [f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})"]
+    lines = student.facts()
     for name, one in asked.items():
         short = one.about.get("published", len(one.prompts)) != len(one.prompts)
         published = f" of {one.about['published']}" if short else ""

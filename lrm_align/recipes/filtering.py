@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from etils import epath
 
-from lrm_align.chat import Chat
+from lrm_align import atomic_files, json_lines, processes
+from lrm_align.chat import THINK_CLOSE, Chat
 from lrm_align.errors import UserError
 from lrm_align.progress import Progress
 from lrm_align.scoring import Guard
@@ -16,10 +17,13 @@ from lrm_align.traces import Shard, ShardWriter, Trace, read_shard
 
 KEEP = "keep"
 NOT_CLOSED = "thinking not closed"
+NOT_ENDED = "turn not ended"
 UNSAFE = "unsafe"
 UNDECIDED = "guard undecided"
+COMPLIED, REFUSED = "does not refuse a harmful prompt", "refuses a benign prompt"
 NOT_ALL_SAFE = "not every sample of the prompt is safe"
 NOT_CHOSEN = "another sample of the prompt was chosen"
+OUTCOMES = "outcomes.json"
 
 Key = tuple[str, int]
 Rule = Callable[[Sequence[Trace], Chat, Guard, float], "list[Verdict]"]  # as `judge`
@@ -42,7 +46,8 @@ class Verdict(NamedTuple):
 def judge(traces: Sequence[Trace], chat: Chat, guard: Guard, threshold: float = 0.5) -> list[Verdict]:
     """ThinkSafe's two rules in their order (arXiv 2601.23143; the first stands in the authors' code only).
 
-    1. The thinking must be closed: a response that ran into its limit is dropped.
+    1. The thinking must be closed: a response that ran into its limit is dropped. Of a model without thoughts, the
+       turn must have ended.
     2. The guard, shown the original prompt and the full response with its thinking, must call the pair safe:
        p(unsafe) < threshold. Where it cannot decide, the trace is dropped and counted, never called safe.
 
@@ -53,7 +58,7 @@ def judge(traces: Sequence[Trace], chat: Chat, guard: Guard, threshold: float = 
       threshold: of p(unsafe).
     """
     texts = [chat.completion_text(trace.completion_ids) for trace in traces]
-    verdicts: list[Verdict | None] = [None if chat.is_closed(text) else Verdict(NOT_CLOSED) for text in texts]
+    verdicts = [open_end(trace, text, chat) for trace, text in zip(traces, texts)]
     asked = [number for number, verdict in enumerate(verdicts) if verdict is None]
     prompts = [traces[number].meta["prompt"] for number in asked]
     for number, score in zip(asked, guard.score(prompts, [chat.full_response(texts[number]) for number in asked])):
@@ -64,9 +69,41 @@ def judge(traces: Sequence[Trace], chat: Chat, guard: Guard, threshold: float = 
     return [verdict for verdict in verdicts if verdict is not None]
 
 
+def open_end(trace: Trace, text: str, chat: Chat) -> Verdict | None:
+    """The verdict on a response that did not come to its end; None on any other."""
+    if not chat.thinking.thinks:
+        return Verdict(NOT_ENDED) if trace.stop_reason == "length" else None
+    if chat.is_closed(text):
+        return None
+    # Marks given by hand may be nobody's: the reason says which they are.
+    return Verdict(NOT_CLOSED if chat.thinking.close == THINK_CLOSE else f"{NOT_CLOSED} by {chat.thinking.close}")
+
+
 def closed_and_safe() -> Rule:
     """The rule of a config's `filter.factory` that is ThinkSafe's: `judge`."""
     return judge
+
+
+def by_label() -> Rule:
+    """The rule that goes with refusal keywords: of a harmful prompt refusals stay, of any other the answers.
+
+    The guard's number is how surely a response complies; on benign prompts that is no harm.
+    """
+
+    def rule(traces: Sequence[Trace], chat: Chat, guard: Guard, threshold: float) -> list[Verdict]:
+        verdicts = judge(traces, chat, guard, threshold)
+        return [_wanted(verdict, trace.tags[0] == "harmful") for trace, verdict in zip(traces, verdicts, strict=True)]
+
+    return rule
+
+
+def _wanted(verdict: Verdict, harmful: bool) -> Verdict:
+    if verdict.outcome not in (KEEP, UNSAFE):
+        return verdict
+    complies = verdict.outcome == UNSAFE
+    if complies == harmful:
+        return verdict._replace(outcome=COMPLIED if harmful else REFUSED)
+    return verdict._replace(outcome=KEEP)
 
 
 def check_verdicts(name: str, verdicts: object, count: int) -> None:
@@ -92,16 +129,16 @@ def judge_shards(
     """Verdicts of all traces, written shard by shard, so that a run that is killed goes on where it was."""
     files = [directory / f"{shard.manifest.name}.verdicts.jsonl" for shard in shards]
     kept = [_read(file, shard) for file, shard in zip(files, shards)]
+    processes.agree("finished verdicts", [found is not None for found in kept])
     done = sum(len(found) for found in kept if found is not None)
     verdicts: dict[Key, Verdict] = {}
     with Progress("  judging", sum(shard.manifest.count for shard in shards), done) as progress:
         for shard, file, found in zip(shards, files, kept):
             if found is None:
                 traces = list(read_shard(shard))
-                judged = judge_traces(traces)
+                judged = [Verdict(*verdict) for verdict in processes.first("verdicts", judge_traces(traces))]
                 found = {trace.key: verdict for trace, verdict in zip(traces, judged, strict=True)}
-                lines = [json.dumps([*key, *verdict]) for key, verdict in found.items()]
-                file.write_text("".join(line + "\n" for line in lines))
+                json_lines.write(file, [[*key, *verdict] for key, verdict in found.items()])
                 progress.add(len(traces))
             verdicts |= found
     return verdicts
@@ -150,17 +187,22 @@ def write_kept(
 ) -> int:
     """Writes the kept traces, each rewritten for training, as shards; resumable. Returns their number.
 
+    How many traces have which outcome stands beside them in `outcomes.json`, whatever becomes of the run.
+
     Raises:
       UserError: nothing was kept.
     """
+    outcomes = collections.Counter(verdict.outcome for verdict in verdicts.values())
+    if processes.primary():
+        atomic_files.write_text(directory.parent / OUTCOMES, json.dumps(dict(outcomes.most_common()), indent=1) + "\n")
+    if not outcomes[KEEP]:
+        why = ", ".join(f"{reason} {count}" for reason, count in outcomes.most_common())
+        raise UserError(f"the filter kept none of {len(verdicts)} traces ({why}); verdicts lie in {directory.parent}")
     with ShardWriter(directory, recipe_hash, flush_every=1024, prefix="sft") as writer:
         for trace in _kept(shards, verdicts):
             if trace.key not in writer.done:
                 writer.add(rewrite(trace))
-        count = len(writer.done)
-    if not count:
-        raise UserError(f"the filter kept none of {len(verdicts)} traces; see the counts in {directory}")
-    return count
+        return len(writer.done)
 
 
 def labels(shards: Iterable[Shard]) -> dict[Key, str]:
@@ -184,9 +226,8 @@ def _read(file: epath.Path, shard: Shard) -> dict[Key, Verdict] | None:
     if not file.exists():
         return None
     try:
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        found = {(row[0], row[1]): Verdict(*row[2:]) for row in rows}
-    except (ValueError, TypeError, IndexError):
+        found = {(row[0], row[1]): Verdict(*row[2:]) for row in json_lines.read(file)}
+    except (UserError, TypeError, IndexError, KeyError):
         return None
     return found if set(found) == set(shard.manifest.keys) else None
 

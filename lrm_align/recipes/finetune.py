@@ -1,6 +1,5 @@
 """The train and export stages: from kept traces to adapters or weights, and to a Hugging Face directory."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import json_lines, processes
 from lrm_align.config import build, plain
 from lrm_align.errors import UserError
 from lrm_align.models import hf, peft
@@ -16,16 +16,36 @@ from lrm_align.objectives import Objective
 from lrm_align.objectives.preflight import check_objective
 from lrm_align.pages import card
 from lrm_align.provenance import Source
+from lrm_align.recipes.scope import whole
 from lrm_align.recipes.selection import KEPT
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.traces import Loader, Plan, TokenStore, find_shards
-from lrm_align.training import OptimizerSettings, TrainSettings, Tuning, check_memory, full, lora, train
+from lrm_align.training import (
+    OptimizerSettings,
+    Trained,
+    TrainSettings,
+    Tuning,
+    check_memory,
+    full,
+    lora,
+    metrics,
+    sharding,
+    train,
+)
 from lrm_align.training import mesh as meshes
+from lrm_align.training import validation as validation_
+from lrm_align.training.loop import begin_run
 from lrm_align.training.optimizers import make_optimizer
 from lrm_align.training.scores import KNOWN, needs_reference
+from lrm_align.training.validation import Validation
 
 TAGS = ("harmful", "benign")
+
+
+def read_by(train: str = "train", export: str = "export") -> dict[str, tuple[str, ...]]:
+    """For a recipe's `Scope`: the settings that the stages of a training and of its export read."""
+    return {"train": (train, export), "lora": (train, export), "export": (export,)}
 
 
 def objective(config: ConfigDict) -> Objective:
@@ -61,9 +81,8 @@ def tuned(config: ConfigDict) -> Tuning | None:
 
 
 def multiple(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
-    """The rows of a batch come in multiples of hosts, data shards and micro-batches."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"] * config.train.micro_batches
-    return ways if ways % jax.process_count() == 0 else ways * jax.process_count()
+    """The rows of a batch come in multiples of data shards and micro-batches."""
+    return mesh.shape["data"] * mesh.shape["fsdp"] * config.train.micro_batches
 
 
 def plan(lengths: np.ndarray, config: ConfigDict, mesh: jax.sharding.Mesh, pairs_Px2: np.ndarray | None = None) -> Plan:
@@ -142,8 +161,7 @@ def loader(kept: epath.Path, student: Student, config: ConfigDict) -> Loader:
     return Loader(
         store,
         plan(store.lengths, config, student.mesh),
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        **sharding.share(student.mesh, student.model.rules)._asdict(),
         train_sources=sources(config),
         tag_names=TAGS,
         vocab_size=student.config.vocab_size,
@@ -162,14 +180,19 @@ def run(
 
 
 def fit(
-    directory: epath.Path, batches: Loader, student: Student, config: ConfigDict, log: Callable[[str], None]
+    directory: epath.Path,
+    batches: Loader,
+    student: Student,
+    config: ConfigDict,
+    log: Callable[[str], None],
+    validation: Validation | None = None,
 ) -> tuple[Summary, list[dict[str, float]]]:
     """Trains on batches; returns what the report shows of it, and all rows of metrics."""
     counts = batches.plan.counts
     log(f"  {counts['traces']} traces, {len(batches)} steps of {batches.plan.rows} rows, fill {batches.plan.fill:.2f}")
-    _train(directory, batches, student, config, log)
+    _train(directory, batches, student, config, log, validation)
     # The file holds what earlier, interrupted processes did, too.
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows = processes.shared("metrics of the training", lambda: json_lines.read_objects(directory / metrics.FILE))
     losses = [(row["step"] + 1, row["loss"]) for row in rows]
     return {"steps": len(batches), "losses": losses, "fill": batches.plan.fill, "plan": counts}, rows
 
@@ -185,18 +208,58 @@ def write_out(
     directory: epath.Path, batches: Loader, trained_in: epath.Path, student: Student, config: ConfigDict
 ) -> Summary:
     """Writes what a run on these batches trained, read from its last checkpoint."""
-    trained = _train(trained_in, batches, student, config, lambda line: None)
-    hf.save(directory / "model", student.model, trained.params, student.directory, config.export.dtype or None)
+    return save(directory, _train(trained_in, batches, student, config, lambda line: None), student, config)
+
+
+def save(directory: epath.Path, trained: Trained, student: Student, config: ConfigDict) -> Summary:
+    """Writes the merged model, the adapters where there are any, and the model card."""
+    hf.save(
+        directory / "model",
+        student.model,
+        trained.params,
+        student.directory,
+        config.export.dtype or student.export_dtype,
+        end_of_turn_id=student.chat.end_of_turn_id,
+    )
     if config.lora.rank and config.export.adapters:
-        facts = peft.AdapterConfig(config.lora.rank, config.lora.alpha, config.lora.dropout, base=student.path)
+        facts = peft.AdapterConfig(config.lora.rank, config.lora.alpha, config.lora.dropout, base=student.base)
         peft.save_adapters(directory / "adapters", trained.trainable, facts)
-    card.write(directory, plain(config), student.directory)
+    card.write(directory, whole(config), student.directory)
     return {"model": "model", "adapters": bool(config.lora.rank and config.export.adapters)}
 
 
-def _train(directory: epath.Path, batches: Loader, student: Student, config: ConfigDict, log) -> Any:
-    """Trains, or, where the last checkpoint is the end, reads it."""
+def best(directory: epath.Path, batches: Loader, student: Student, config: ConfigDict) -> Trained:
+    """What a run on these batches kept as its best, by the loss on held-out examples."""
+    what = tuned(config) or full(reference=needs_reference(objective(config).needs))
+    schedule = make_optimizer(optimizer(config), len(batches))
+    shape = (batches.plan.rows, config.train.row_length)
+    place = directory / validation_.BEST
+    state, frozen, checkpoints = begin_run(
+        student.model, student.params, what, schedule.transform, student.mesh, shape, settings(config), place,
+        student.identity, lambda line: None,
+    )  # fmt: skip
+    if checkpoints is not None:
+        checkpoints.close()
+    return Trained(what.attach(state.trainable, frozen, None), state.trainable, [])
+
+
+def settings(config: ConfigDict) -> TrainSettings:
+    """The numbers of a training that are not the optimizer's."""
     t = config.train
+    return TrainSettings(
+        micro_batches=t.micro_batches,
+        chunk=t.chunk,
+        checkpoint_every=t.checkpoint_every,
+        keep=t.keep,
+        log_every=t.log_every,
+        seed=config.seed,
+    )
+
+
+def _train(
+    directory: epath.Path, batches: Loader, student: Student, config: ConfigDict, log, validation: Any = None
+) -> Trained:
+    """Trains, or, where the last checkpoint is the end, reads it."""
     return train(
         student.model,
         student.params,
@@ -204,16 +267,10 @@ def _train(directory: epath.Path, batches: Loader, student: Student, config: Con
         batches,
         tuning=tuned(config),
         optimizer=optimizer(config),
-        settings=TrainSettings(
-            micro_batches=t.micro_batches,
-            chunk=t.chunk,
-            checkpoint_every=t.checkpoint_every,
-            keep=t.keep,
-            log_every=t.log_every,
-            seed=config.seed,
-        ),
+        settings=settings(config),
         mesh=student.mesh,
         workdir=directory,
         identity=student.identity,
         log=lambda line: log(f"  {line}"),
+        validation=validation,
     )

@@ -13,8 +13,8 @@ from lrm_align.config import plain
 from lrm_align.errors import UserError
 from lrm_align.recipes.stage import Planned, Stage, plan
 from lrm_align.rl.separate import pauses
+from lrm_align.settings import counted
 
-OWN = ("mesh", "wandb", "seeds")  # what a sampler may set otherwise than its trainer
 _LINE_EVERY = 60.0  # seconds between lines while it waits
 _SHORTEST, _LONGEST = 0.2, 5.0  # seconds between two looks
 
@@ -105,13 +105,17 @@ def _started(
 
 
 def _difference(config: ConfigDict, workdir: epath.Path) -> str:
-    """The first value of the run's config that is another one here; "" where there is none, or no run yet."""
+    """The first value of the run's config that is another one here; "" where there is none, or no run yet.
+
+    A sampler may set for itself what cannot change a result. Its number and its model are held against the orders of
+    the trainer, see `separating.about`.
+    """
     try:
         theirs = json.loads((workdir / "run.json").read_text())["config"]
     except (FileNotFoundError, ValueError):
         return ""  # it is just being written
     ours = json.loads(json.dumps(plain(config), default=str))
-    return _first({k: v for k, v in theirs.items() if k not in OWN}, {k: v for k, v in ours.items() if k not in OWN})
+    return _first(*(json.loads(json.dumps(counted(values))) for values in (theirs, ours)))
 
 
 def _first(theirs: Any, ours: Any, name: str = "config") -> str:

@@ -1,12 +1,13 @@
 """Graders of the baselines that learn from rewards: a guard, a known answer, the form of the thinking."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lrm_align.errors import UserError
 from lrm_align.rl.task import Rollout
 from lrm_align.scoring import Guard, Score
 from lrm_align.scoring.answers import LAST_NUMBER, exact, one_thought
+from lrm_align.scoring.math_answers import Checker
 
 WRONG, MASKED = "wrong", "masked"
 
@@ -39,6 +40,33 @@ class Form:
         return [one_thought(rollout.text) for rollout in rollouts]
 
 
+class Reference:
+    """Whether the final answer equals the known one, as the evaluator compares them (`scoring.math_answers`).
+
+    Args:
+      answers: {prompt id: known answer}, read by `references.read_all`.
+      checker: compares.
+      truncated: what a sample is that ran into the limit: "wrong" (0), or "masked" (unscored).
+
+    Raises:
+      UserError: another word.
+    """
+
+    name = "answer"
+
+    def __init__(self, answers: Mapping[str, str], checker: Checker, truncated: str = WRONG):
+        _check_truncated(truncated)
+        self._answers, self._checker, self._masked = answers, checker, truncated == MASKED
+        self.version = checker.version
+
+    def grade(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        finished = [rollout for rollout in rollouts if rollout.finished]
+        golds = [self._answers[rollout.prompt.id] for rollout in finished]
+        scores = iter(self._checker.score(golds, [rollout.text for rollout in finished]))
+        cut = Score.unscored("truncated") if self._masked else Score(0.0, {"answered": 0.0})
+        return [next(scores) if rollout.finished else cut for rollout in rollouts]
+
+
 class Answer:
     """Whether the final answer is the `meta["answer"]` of the prompt.
 
@@ -59,8 +87,7 @@ class Answer:
             raise UserError(f"the answer's pattern {pattern!r} is no regular expression: {error}") from None
         if not groups:
             raise UserError(f"the answer's pattern {pattern!r} has no group; put parentheses around the answer")
-        if truncated not in (WRONG, MASKED):
-            raise UserError(f"the answer's truncated is {truncated!r}; supported are {WRONG}, {MASKED}")
+        _check_truncated(truncated)
         self._pattern, self._masked = pattern, truncated == MASKED
 
     def grade(self, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -70,3 +97,8 @@ class Answer:
         if not rollout.finished and self._masked:
             return Score.unscored("truncated")
         return exact(rollout.text, rollout.prompt.meta["answer"], self._pattern)
+
+
+def _check_truncated(truncated: str) -> None:
+    if truncated not in (WRONG, MASKED):
+        raise UserError(f"the answer's truncated is {truncated!r}; supported are {WRONG}, {MASKED}")

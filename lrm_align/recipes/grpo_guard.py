@@ -26,8 +26,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
       UserError: whatever a user can mend, before the first sample is drawn.
     """
     selection.check(config.guard)
-    settings = {name: plain(config[name]) for name in ("guard", "reward")}
-    return learning.recipe("GRPO with a guard", task, settings, config)
+    return learning.recipe("GRPO with a guard", task, config)
 
 
 def task(student: Student, config: ConfigDict) -> Task:
@@ -39,9 +38,10 @@ def task(student: Student, config: ConfigDict) -> Task:
     reward = build(config.reward.factory, config.reward.args)
     check_reward(config.reward.factory, reward, dict.fromkeys(GRADERS, ()))
     safety = graders.Safety(lambda: selection.guard(config.guard, student.mesh), digest(plain(config.guard)))
+    prompts = prompting.read(config.prompts, config.seed).kept
     return Task(
-        prompts=prompting.read(config.prompts, config.seed).kept,
-        request=asking.single_turn(student, config),
+        prompts=prompts,
+        request=asking.single_turn(student, prompts, config),
         graders={"safety": safety, "form": graders.Form()},
         reward=reward,
         parts=GRADERS,

@@ -60,6 +60,9 @@ def check(settings: Mapping[str, Any]) -> dict[str, Question]:
     if settings["f_safe_by"] not in (MODEL, GUARD):
         raise UserError(f"config.judge.f_safe_by is {settings['f_safe_by']!r}; it is {MODEL!r} or {GUARD!r}")
     found = settings["questions"]
+    for name in (F_SAFE, T_FULL, S_FULL):
+        if missing := [key for key in ("template", "one", "zero") if key not in found.get(name, {})]:
+            raise UserError(f"config.judge.questions.{name} has no {', '.join(missing)}")
     return {name: questions.make(found[name], f"config.judge.questions.{name}") for name in (F_SAFE, T_FULL, S_FULL)}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from lrm_align.chat import Chat
 from lrm_align.config import digest
 from lrm_align.defences.safe_think import SafeThink, after_opening, in_a_line
+from lrm_align.defences.steps import Steps
 from lrm_align.provenance import Source
 from lrm_align.sampling import Request, SamplingParams
 from lrm_align.sampling.interventions import Action, Continue, Inject, Moment, Start, Stop, Trigger
@@ -63,7 +64,7 @@ def _places(trace: Trace, defence: SafeThink) -> list[Place]:
     ids = [int(i) for i in trace.completion_ids]
     ends = [end for end, _ in trace.meta.get("intervention", {}).get("scores", [])]
     begins = [after_opening(ids, defence.opening), *ends]
-    inside = [begin for begin in begins if begin < len(ids) and defence.close not in ids[:begin]]
+    inside = [begin for begin in begins if begin < len(ids) and not defence.steps.closed(ids[:begin])]
     prompt = tuple(int(i) for i in trace.prompt_ids)
     return [
         Place(
@@ -84,16 +85,19 @@ class NextStep:
     """Puts the ids of `meta["words"]` in at once, and ends the completion after a number of steps, or the thought.
 
     Attributes:
-      ask_at: the beginning, and ends of steps.
+      moments: where steps end.
       text: ids to text.
-      close: id of the end of a thought.
       steps: how many; white space alone is none, and neither is the stop that ends the words.
     """
 
-    ask_at: tuple[Trigger, ...]
+    moments: Steps
     text: Callable[[Sequence[int]], str]
-    close: int
     steps: int
+
+    @property
+    def ask_at(self) -> tuple[Trigger, ...]:
+        """The beginning, and wherever a step may have ended."""
+        return (Start(), *self.moments.ask_at)
 
     def on_tokens(self, trace: Moment, state: dict[str, Any]) -> Action:
         """Injects, counts, stops."""
@@ -102,9 +106,11 @@ class NextStep:
             state |= {"step": 0, "begin": len(words)}
             return Inject(words) if words else Continue()
         drawn = trace.ids[state["begin"] :].tolist()
+        if not self.moments.ended(drawn, trace.trigger):
+            return Continue()
         if any(character.isalnum() for character in self.text(drawn)):
             state |= {"step": state["step"] + 1, "begin": int(trace.ids.size)}
-        return Stop() if state["step"] >= self.steps or self.close in drawn else Continue()
+        return Stop() if state["step"] >= self.steps or self.moments.closed(drawn) else Continue()
 
 
 def requests(

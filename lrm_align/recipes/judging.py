@@ -1,11 +1,10 @@
 """The verdicts on sampled responses, written in pieces: a run that is killed loses the piece it was at."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from etils import epath
 
+from lrm_align import json_lines, processes
 from lrm_align.chat import Chat, Prompt
 from lrm_align.errors import UserError
 from lrm_align.evals.judging import Judge
@@ -43,13 +42,16 @@ def run(
     pieces = [keys[start : start + PIECE] for start in range(0, len(keys), PIECE)]
     files = [directory / f"verdicts-{number:05d}.jsonl" for number in range(len(pieces))]
     kept = [_read(file, piece) for file, piece in zip(files, pieces)]
+    processes.agree("finished verdicts", [found is not None for found in kept])
     done = sum(len(found) for found in kept if found is not None)
     with Progress(f"{title}, judging", len(keys), done, "responses") as progress:
         for piece, file, found in zip(pieces, files, kept):
             if found is None:
                 asked = [prompts[order[key[0]]] for key in piece]
-                found = _judged(asked, [traces[key] for key in piece], chat, judge)
-                file.write_text("".join(json.dumps(verdict._asdict()) + "\n" for verdict in found))
+                mine = _judged(asked, [traces[key] for key in piece], chat, judge)
+                rows = processes.first("verdicts", [verdict._asdict() for verdict in mine])
+                found = [Verdict(**row) for row in rows]
+                json_lines.write(file, rows)
                 progress.add(len(piece))
             verdicts += found
     return verdicts
@@ -82,8 +84,7 @@ def _read(file: epath.Path, keys: Sequence[tuple[str, int]]) -> list[Verdict] | 
     if not file.exists():
         return None
     try:
-        rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
-        found = [Verdict(**row) for row in rows]
-    except (ValueError, TypeError):
+        found = [Verdict(**row) for row in json_lines.read(file)]
+    except (UserError, TypeError):
         return None
     return found if [(verdict.id, verdict.sample) for verdict in found] == list(keys) else None

@@ -13,23 +13,33 @@ from ml_collections import ConfigDict
 from lrm_align.config import build, plain
 from lrm_align.models import hf
 from lrm_align.pages import card
-from lrm_align.recipes import describe, measuring, reinforcing
+from lrm_align.recipes import describe, measuring, prompting, reinforcing
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope, whole
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.rl.task import Task
 from lrm_align.training import make_mesh
 
 MakeTask = Callable[[Student, ConfigDict], Task]
 
+READ_BY = {
+    "weaken": ("weaken",),
+    "prompts": ("reinforce",),
+    **dict.fromkeys(("rl", "reward", "answer"), ("reinforce",)),
+    "guard": ("reinforce", "before", "after"),
+    **measuring.read_by(("before", "after")),
+    "export": ("weaken", "export"),
+    "defence": (),
+}
 
-def recipe(title: str, task: MakeTask, settings: Mapping[str, Any], config: ConfigDict) -> Recipe:
+
+def recipe(title: str, task: MakeTask, config: ConfigDict) -> Recipe:
     """Checks everything that the run will need, and lays out its stages.
 
     Args:
       title: for tables and pages.
       task: of a student.
-      settings: what the task depends on beside prompts and `config.rl`.
       config: of the run.
 
     Raises:
@@ -48,7 +58,7 @@ def recipe(title: str, task: MakeTask, settings: Mapping[str, Any], config: Conf
     def weaken(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         assert weakening is not None
         hf.save(directory / "model", student.model, weakening(student.params), student.directory, config.export.dtype)
-        card.write(directory, plain(config), student.directory)
+        card.write(directory, whole(config), student.directory)
         return {"model": "model"}
 
     def before(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
@@ -64,18 +74,14 @@ def recipe(title: str, task: MakeTask, settings: Mapping[str, Any], config: Conf
     def after(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
         return measuring.run(directory, _in(config, inputs["export"], mesh), config, {})
 
-    given = {"seed": config.seed, "model": student.identity}
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    measured |= {"sampling": measuring.sampling(config)}
-    learning = {"rl": plain(config.rl), "prompts": plain(config.prompts), **plain(settings), **given}
-    learning |= {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
+    scope, model, args = Scope(config, READ_BY), student.identity, measuring.arguments(config)
     weak = () if weakening is None else ("weaken",)
     stages = [
-        *([Stage("weaken", {**plain(config.weaken), **given}, weaken)] if weak else []),
-        Stage("before", {**measured, **given, "more": plain(config.evaluate.before_args)}, before, weak),
-        reinforcing.stage("reinforce", learning, policy, config, weak),
-        Stage("export", plain(config.export), export, ("reinforce", *weak)),
-        Stage("after", measured, after, ("export",)),
+        *([scope.stage("weaken", weaken, model=model)] if weak else []),
+        scope.stage("before", before, weak, model=model, args=args),
+        reinforcing.stage(scope, "reinforce", policy, weak, model=model, prompts=prompting.identity(asked.prompts)),
+        scope.stage("export", export, ("reinforce", *weak)),
+        scope.stage("after", after, ("export",), args=args),
     ]
     return Recipe(title, stages, _facts(student, asked, config), report)
 
@@ -91,14 +97,14 @@ def _in(config: ConfigDict, directory: epath.Path, mesh: Any) -> Student:
 
 
 def _facts(student: Student, task: Task, config: ConfigDict) -> list[str]:
-    rl, shape = config.rl, student.config
+    rl = config.rl
     labels = [sum(prompt.label == label for prompt in task.prompts) for label in task.class_names]
     counts = ", ".join(f"{count} {label}" for count, label in zip(labels, task.class_names))
     updates = rl.inner_epochs * rl.minibatches
     epochs = rl.steps * rl.groups / len(task.prompts)
     first = task.request(task.prompts[0], task.prompts[0].id)
     return [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
+        *student.facts(),
         f"prompts: {counts}, each asked about {epochs:.1f} times",
         f"RL: {rl.steps} steps of {rl.groups} groups of {rl.samples} samples, temperature {rl.sampling.temperature}, "
         f"{updates} update{'s' if updates > 1 else ''} a step, {rl.mode}, mesh {dict(student.mesh.shape)}",

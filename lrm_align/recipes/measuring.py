@@ -1,12 +1,12 @@
 """The stages before and after: a model answers the evaluation's prompts, and the evaluation says what it is worth."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import json_lines
 from lrm_align.chat import Prompt
 from lrm_align.config import build, plain, resolve
 from lrm_align.evals.subject import Answer, Subject
@@ -15,6 +15,9 @@ from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.sampling import Request
 from lrm_align.traces import Trace
+
+# What of `config.sample` a measurement draws with; the rest is `config.evaluate`'s.
+ENGINE = ("min_p", "max_new_tokens", "slots", "lanes", "max_length", "steps_per_call", "shard_traces")
 
 
 class Talk(NamedTuple):
@@ -67,16 +70,27 @@ def run(
             {"id": prompt.id, "prompt": prompt.text, "text": notes.get("whole", text), "finished": finished}
             for prompt, (text, finished, notes) in zip(prompts, answers, strict=True)
         ]
-        (directory / f"{name}.answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        json_lines.write(directory / f"{name}.answers.jsonl", rows)
         return answers
 
     def judged(name: str, prompts: Sequence[Prompt], verdicts: Sequence[str]) -> None:
         rows = [{"id": prompt.id, "verdict": verdict} for prompt, verdict in zip(prompts, verdicts, strict=True)]
-        (directory / f"{name}.verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        json_lines.write(directory / f"{name}.verdicts.jsonl", rows)
 
     guard = rater(config)
     subject = Subject(answer, lambda: selection.guard(guard, student.mesh), config.seed, judged, guard.threshold)
     return build(config.evaluate.factory, {**arguments(config), **plain(more)}, subject)
+
+
+def read_by(measured: Sequence[str], drawn: Sequence[str] = ()) -> dict[str, Sequence[str]]:
+    """For a recipe's `Scope`: the settings that stages which measure read, beside the guard.
+
+    Args:
+      measured: these stages; "before" alone reads `before_args`.
+      drawn: the stages that sample with all of `config.sample`.
+    """
+    shared = {f"sample.{name}": (*drawn, *measured) for name in ENGINE}
+    return {"sample": drawn, **shared, "evaluate": measured, "evaluate.before_args": ("before",)}
 
 
 def rater(config: ConfigDict) -> ConfigDict:
@@ -86,7 +100,7 @@ def rater(config: ConfigDict) -> ConfigDict:
 
 def _plainly(student: Student) -> Talk:
     def requests(prompts: Sequence[Prompt], settings: ConfigDict) -> list[Request]:
-        return rollouts.requests(student, [(prompt, prompt.text) for prompt in prompts], settings)
+        return rollouts.requests(student, [(prompt, prompt.last) for prompt in prompts], settings)
 
     def answer(trace: Trace) -> Answer:
         text = student.chat.full_response(student.chat.completion_text(trace.completion_ids))
@@ -102,11 +116,10 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
 
 def sampling(config: ConfigDict) -> dict[str, Any]:
     """How answers are drawn: one each, with the evaluation's temperature, top-p and top-k on the sampler's engine."""
-    shared = ("min_p", "max_new_tokens", "slots", "max_length", "steps_per_call", "shard_traces")
     own = ("temperature", "top_p", "top_k")
     return {
         "samples": 1,
-        "lanes": config.sample.get("lanes", 1),
-        **{name: config.sample[name] for name in shared},
+        "lanes": 1,
+        **{name: config.sample[name] for name in ENGINE if name in config.sample},
         **{name: config.evaluate[name] for name in own},
     }

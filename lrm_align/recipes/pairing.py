@@ -1,5 +1,6 @@
 """The pairs stage: preferences as text or as traces, and shards of paired traces that training reads."""
 
+import collections
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from lrm_align import limits
 from lrm_align.chat import Chat, preferences, thinking
 from lrm_align.chat.preferences import Preference
 from lrm_align.config import digest
@@ -18,6 +20,7 @@ from lrm_align.traces.manifest import name_of
 
 PAIRS = "pairs"
 _AT_ONCE = 2048  # traces a shard; even, so that a kill never parts a pair
+_RENDERED = 256  # prompts at a time
 
 
 class Pairs(NamedTuple):
@@ -28,12 +31,15 @@ class Pairs(NamedTuple):
       traces: makes them one by one, each as `traces.pairs.make` returns it.
       identity: plain values that change when the pairs do.
       skipped: what was left out so far, by reason.
+      left_out: what the pairs made so far do not hold, by kind: thoughts and outer blanks of earlier turns that the
+        template drops, and fields of answers that are not trained on.
     """
 
     size: int
     traces: Callable[[], Iterator[tuple[Trace, Trace]]]
     identity: str
     skipped: Mapping[str, int] = {}
+    left_out: Mapping[str, int] = {}
 
 
 def read(chat: Chat, seed: int, *, path: str, limit: int = 0, **texts: Any) -> Pairs:
@@ -91,14 +97,24 @@ def from_rows(
     found = preferences.load(path, columns=columns, split=split, label=label, seed=seed, limit=limit)
     options = dict(template_kwargs or {})
 
+    left_out = collections.Counter({f"field {name}": count for name, count in found.ignored.items()})
+    fields = dict(left_out)
+
     def traces() -> Iterator[tuple[Trace, Trace]]:
-        return (encode(preference, chat, empty_thought, options) for preference in found.kept)
+        left_out.clear()
+        left_out.update(fields)
+        for start in range(0, len(found.kept), _RENDERED):
+            group = found.kept[start : start + _RENDERED]
+            prompts = chat.encoded([preference.messages for preference in group], **options)
+            for preference, prompt in zip(group, prompts, strict=True):
+                left_out.update({f"{what} of the prompt": count for what, count in prompt.left_out.items()})
+                yield _encode(preference, chat, prompt.ids, empty_thought)
 
     seen = hashlib.sha256()
     for preference in found.kept:
         seen.update(repr(preference).encode("utf-8", "surrogatepass"))
     identity = digest([seen.hexdigest(), empty_thought, sorted(options.items()), chat.template.source])
-    return Pairs(len(found.kept), traces, identity, found.skipped)
+    return Pairs(len(found.kept), traces, identity, found.skipped, left_out)
 
 
 def from_traces(chat: Chat, seed: int, *, path: str, limit: int = 0) -> Pairs:
@@ -113,13 +129,14 @@ def from_traces(chat: Chat, seed: int, *, path: str, limit: int = 0) -> Pairs:
       limit: keep so many; 0 keeps all.
 
     Raises:
-      UserError: no shards, or traces that are not in pairs.
+      UserError: no shards, a negative limit, or traces that are not in pairs.
     """
     del chat
+    limits.count(limit, f"pairs: {path}: limit")
     shards = find_shards(path)
     found = [trace for shard in shards for trace in read_shard(shard)]
     numbers = pairs.find(TokenStore.from_traces(found))
-    order = np.random.default_rng(seed).permutation(len(numbers))[: limit or None] if limit else range(len(numbers))
+    order = np.random.default_rng(seed).permutation(len(numbers))[:limit] if limit else range(len(numbers))
     chosen = [numbers[i] for i in order]
 
     def traces() -> Iterator[tuple[Trace, Trace]]:
@@ -135,7 +152,11 @@ def encode(
 
     The answers' tokens are INJECTED, since no model sampled them.
     """
-    prompt_ids = np.asarray(chat.prompt_ids(preference.messages, **(template_kwargs or {})), np.int32)
+    return _encode(preference, chat, chat.prompt_ids(preference.messages, **(template_kwargs or {})), empty_thought)
+
+
+def _encode(preference: Preference, chat: Chat, prompt: list[int], empty_thought: bool) -> tuple[Trace, Trace]:
+    prompt_ids = np.asarray(prompt, np.int32)
 
     def trace(text: str) -> Trace:
         ids = chat.completion_ids(*_thought(text, empty_thought or chat.think_open_in_prompt))

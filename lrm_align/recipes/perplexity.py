@@ -4,7 +4,6 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrm_align.chat import THINK_CLOSE
 from lrm_align.errors import UserError
 from lrm_align.evals import perplexity as perplexities
 from lrm_align.recipes import rewriting
@@ -66,10 +65,9 @@ def run(path: epath.PathLike, student: Student, settings: ConfigDict) -> Summary
         chunk=settings.chunk,
         title="  perplexity",
     )
-    close = student.chat.encoder.control.get(THINK_CLOSE)
     losses, tokens = [], []
     for trace, begin in zip(fitting, store.offsets[:-1].tolist(), strict=True):
-        mask = perplexities.span_mask(trace, settings.span, close)
+        mask = perplexities.span_mask(trace, settings.span, student.chat.thought_size(trace.completion_ids.tolist()))
         mask[0] = False  # nothing stands before it
         losses.append(float(-np.sum(logp[begin : begin + trace.length][mask], dtype=np.float64)))
         tokens.append(int(mask.sum()))

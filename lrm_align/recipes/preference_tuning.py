@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from lrm_align import processes
 from lrm_align.errors import UserError
 from lrm_align.recipes import finetune
 from lrm_align.recipes.pairing import PAIRS
@@ -15,6 +14,7 @@ from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.traces import Loader, Plan, TokenStore, find_shards, pairs
 from lrm_align.training import reference as stored
+from lrm_align.training import sharding
 from lrm_align.training.scores import REFERENCE_LOGP, needs_reference
 
 SHOWN = ("rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy", "logp/chosen", "logp/rejected")
@@ -54,7 +54,7 @@ def reference(directory: epath.Path, paired: epath.Path, student: Student, confi
     """
     store = TokenStore.from_shards(find_shards(paired / PAIRS))
     about = _identity(store, student, config)
-    if not stored.exists(directory, about):
+    if not processes.shared("what is stored of the reference", lambda: stored.exists(directory, about)):
         t = config.train
         rows = finetune.multiple(config, student.mesh)
         values = stored.logp(
@@ -66,9 +66,7 @@ def reference(directory: epath.Path, paired: epath.Path, student: Student, confi
             rows=rows,
             chunk=t.chunk or None,
         )
-        if jax.process_index() == 0:
-            stored.write(directory, values, about)
-        multihost_utils.sync_global_devices("reference log-probabilities are stored")
+        processes.shared("log-probabilities of the reference", lambda: stored.write(directory, values, about))
     return {"tokens": int(store.tokens.size), "identity": about}
 
 
@@ -81,8 +79,7 @@ def loader(paired: epath.Path, student: Student, config: ConfigDict, reference: 
     return Loader(
         store,
         finetune.plan(store.lengths, config, student.mesh, numbers),
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        **sharding.share(student.mesh, student.model.rules)._asdict(),
         train_sources=finetune.sources(config),
         tag_names=finetune.TAGS,
         columns=columns,

@@ -26,6 +26,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import atomic_files, processes
 from lrm_align.chat import Prompt
 from lrm_align.config import build, plain
 from lrm_align.defences import candidates
@@ -34,18 +35,25 @@ from lrm_align.defences.safe_think import SafeThink
 from lrm_align.errors import UserError
 from lrm_align.evals import moved
 from lrm_align.models import partition
-from lrm_align.recipes import defending, injecting, rollouts, safethink, selection
+from lrm_align.recipes import defending, injecting, prompting, rollouts, safethink, selection
 from lrm_align.recipes.injecting import WITHOUT, Place
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.sampling import SamplingParams
-from lrm_align.sampling.interventions import Start
 from lrm_align.traces import list_shards, read_shard
 
 LABELS = ("harmful", "benign")
 PLACES = ("step", "start")
 FOUND = "prefix_search.json"
+
+READ_BY = {
+    **dict.fromkeys(("sample", "validation", "defence", "guard"), ("watch",)),
+    "search": ("search",),
+    "search.held_out": ("watch",),
+    "search.finalists": ("confirm",),
+}
 
 
 def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
@@ -59,8 +67,9 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         raise UserError("config.guard.factory is empty; safety gained is a guard's score, so a search needs a guard")
     mesh, guards = safethink.meshes(config)
     student = Student(config.model, mesh)
+    student.needs_thoughts("the prefix search")
     chat, settings = student.chat, config.search
-    selection.check(config.guard)
+    selection.check(config.guard, student)
     defence = defending.defence(config.defence, student, lambda: selection.guard(config.guard, guards)).intervention
     if not isinstance(defence, SafeThink):
         raise UserError(
@@ -75,7 +84,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     given = candidates.given(chat, settings.texts, settings.max_tokens)
     pieces = candidates.pieces(chat, given, settings.max_tokens) if settings.pieces else []
     prompts = split(build(config.validation.factory, {**config.validation.args, "seed": config.seed}), config)
-    asked = rollouts.requests(student, [(prompt, prompt.text) for prompt in prompts["all"]], config.sample)
+    asked = rollouts.requests(student, [(prompt, prompt.last) for prompt in prompts["all"]], config.sample)
     looking = {label: injecting.watching(defence, label) for label in LABELS}
     measuring = Measuring(student, defence, config)
 
@@ -113,23 +122,21 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     def kept(run: Callable[..., Summary]) -> Callable[..., Summary]:
         def stage(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
             found = run(directory, inputs)
-            (directory / FOUND).write_text(json.dumps(found, indent=1) + "\n")
+            atomic_files.write_text(directory / FOUND, json.dumps(found, indent=1) + "\n")
             return found
 
         return stage
 
-    watched = {"sampling": plain(config.sample), "seed": config.seed, "model": student.identity}
-    watched |= {"validation": plain(config.validation), "defence": plain(config.defence), "guard": plain(config.guard)}
-    first = {name: value for name, value in plain(settings).items() if name != "finalists"}
+    scope = Scope(config, READ_BY)
+    told = prompting.identity(prompts["all"])
     stages = [
-        Stage("watch", {**watched, "held_out": settings.held_out}, watch),
-        Stage("search", first, kept(search), ("watch",)),
-        Stage("confirm", {"finalists": settings.finalists}, kept(confirm), ("watch", "search")),
+        scope.stage("watch", watch, model=student.identity, prompts=told),
+        scope.stage("search", kept(search), ("watch",)),
+        scope.stage("confirm", kept(confirm), ("watch", "search")),
     ]
-    shape = student.config
     sizes = {part: {label: len(found[label]) for label in LABELS} for part, found in prompts.items() if part != "all"}
     facts = [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
+        *student.facts(),
         f"guard: {config.guard.factory}",
         f"prompts: {sizes}",
         f"candidates: {len(given)} given, {len(pieces)} pieces of them; the best {settings.beam} grow by "
@@ -150,7 +157,7 @@ class Measuring:
     def __init__(self, student: Student, defence: SafeThink, config: ConfigDict):
         self._student, self._defence, self._config = student, defence, config
         search = config.search
-        self._step = injecting.NextStep((Start(), *defence.ask_at), defence.text, defence.close, search.steps)
+        self._step = injecting.NextStep(defence.steps, defence.text, search.steps)
         ways = partition.ways(student.mesh, partition.spec(("batch",), student.model.rules)[0])
         self._rows = -(-search.rows // ways) * ways
 
@@ -202,7 +209,7 @@ class Measuring:
           UserError: the guard could not judge a single step of a candidate, or of the thoughts without words.
         """
         done = directory / "measured.json"
-        rows = _rows(done)
+        rows = processes.shared(f"what is measured in {directory.name}", lambda: _rows(done))
         if rows is not None and [row["text"] for row in rows] == list(texts):
             return [_measured(row) for row in rows]
         safety = self._safety(directory, harmful, texts)
@@ -217,7 +224,10 @@ class Measuring:
             unscored = 1 - scored.size / safety[text].size
             figures = (*injecting.mean_and_error(gains), *injecting.mean_and_error(moves[text]), safe, unscored)
             found.append(Measured(text, candidates.length(self._student.chat, text), *figures))
-        done.write_text(json.dumps([one._asdict() for one in found]))
+        # What is searched next hangs on these numbers.
+        rows = processes.first(f"what is found in {directory.name}", [one._asdict() for one in found])
+        found = [_measured(row) for row in rows]
+        atomic_files.write_text(done, json.dumps([one._asdict() for one in found]))
         return found
 
     def _safety(self, directory: epath.Path, places: Sequence[Place], texts: Sequence[str]) -> Mapping[str, Any]:

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrm_align.config import digest, plain
+from lrm_align import atomic_files
+from lrm_align.config import build, digest, plain
 from lrm_align.errors import UserError
 from lrm_align.recipes import (
     describe_rapo,
@@ -35,14 +36,31 @@ from lrm_align.recipes import (
     selection,
 )
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.rl.task import Task
-from lrm_align.scoring import levels as levels_
 from lrm_align.traces import find_shards, read_shard
 from lrm_align.training import make_mesh
 
 LEVELS = "levels.json"
+MEASURED = ("before", "after_sft", "after")
+READ_BY = {
+    "prompts": ("rate", "analyse"),
+    "levels": ("rate", "analyse", "reinforce"),
+    "analysis": ("analyse",),
+    "continuation": ("go_on",),
+    **measuring.read_by(MEASURED, ("analyse", "go_on")),
+    "filter": ("assemble",),
+    "guard": ("assemble", *MEASURED),
+    **finetune.read_by("train", "export_sft"),
+    "export": ("export_sft", "export"),
+    "rl_prompts": ("reinforce",),
+    "rl": ("reinforce",),
+    "reward": ("reinforce",),
+    "judge": ("rate", "reinforce"),
+    "defence": (),
+}
 
 
 def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
@@ -53,7 +71,12 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     """
     mesh = make_mesh(plain(config.mesh))
     student = Student(config.model, mesh)
-    levels, where, analysis = levels_.table(**plain(config.levels.table)), plain(config.levels), plain(config.analysis)
+    student.needs_thoughts("RAPO")
+    levels, where, analysis = (
+        build("lrm_align.scoring.levels:table", config.levels.table),
+        plain(config.levels),
+        plain(config.analysis),
+    )
     rapo_levels.check(where)
     rapo_passes.check(analysis, levels)
     passes = {name: ConfigDict({**config.sample, **config[name].sampling}) for name in ("analysis", "continuation")}
@@ -71,7 +94,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         raise UserError(
             f"config.prompts: none of {len(first)} prompts is of a level above 0; there is nothing to analyse"
         )
-    selection.check(config.guard)
+    selection.check(config.guard, student)
     guessed = finetune.check(student, config, len(first))
     reinforcing.check(student, rapo_task.task(second, student, levels, config, ask), config)
     measuring.check(config.evaluate)
@@ -94,7 +117,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
 
     def rate(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         found, unknown = rapo_levels.rated(first, where, levels, ask)
-        (directory / LEVELS).write_text(json.dumps(found))
+        atomic_files.write_text(directory / LEVELS, json.dumps(found))
         return {"rated": len(found), "unknown": unknown}
 
     def level_of(inputs: Mapping[str, epath.Path]) -> dict[str, int]:
@@ -139,34 +162,23 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     def after(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
         return measuring.run(directory, trained(inputs, "export"), config, {})
 
-    given = {"seed": config.seed, "model": student.identity}
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    measured |= {"sampling": measuring.sampling(config), "guard": plain(config.guard)}
-    compute = {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
-    sft = {"train": plain(config.train), "lora": plain(config.lora), **compute}
-    online = {name: plain(config[name]) for name in ("rl", "rl_prompts", "judge", "reward")}
-    online |= {**compute, **given, "levels": where["table"]}
-    told = {"prompts": plain(config.prompts), "levels": where, "analysis": analysis, **given}
-    rated = ("rate",) if judged else ()
+    scope, model, args = Scope(config, READ_BY), student.identity, measuring.arguments(config)
+    read = {name: prompting.identity(found.kept) for name, found in prompts.items()}
     texts = digest([[disjoint.fingerprint(prompt.text) for prompt in found.kept] for found in prompts.values()])
+    rated = ("rate",) if judged else ()
     stages = [
-        Stage("before", {**measured, **given, "more": plain(config.evaluate.before_args)}, before),
-        Stage("disjoint", texts, separated, ("before",)),
-        *([Stage("rate", {**told, "judge": plain(config.judge)}, rate)] if judged else []),
-        Stage("analyse", {**told, "sampling": plain(passes["analysis"])}, analyse, rated),
-        Stage("go_on", plain(passes["continuation"]), go_on, ("analyse", *rated)),
-        Stage(
-            "assemble",
-            {"filter": plain(config.filter), "guard": plain(config.guard)},
-            assemble,
-            ("analyse", "go_on", *rated),
-        ),
-        Stage("train", {**sft, **given}, train, ("assemble",)),
-        Stage("export_sft", plain(config.export), export_sft, ("assemble", "train")),
-        Stage("after_sft", measured, after_sft, ("export_sft",)),
-        reinforcing.stage("reinforce", online, started, config, ("export_sft",)),
-        Stage("export", plain(config.export), export, ("export_sft", "reinforce")),
-        Stage("after", measured, after, ("export",)),
+        scope.stage("before", before, model=model, args=args),
+        scope.stage("disjoint", separated, ("before",), texts=texts),
+        *([scope.stage("rate", rate, model=model, prompts=read["prompts"])] if judged else []),
+        scope.stage("analyse", analyse, rated, model=model, prompts=read["prompts"]),
+        scope.stage("go_on", go_on, ("analyse", *rated)),
+        scope.stage("assemble", assemble, ("analyse", "go_on", *rated)),
+        scope.stage("train", train, ("assemble",), model=model),
+        scope.stage("export_sft", export_sft, ("assemble", "train")),
+        scope.stage("after_sft", after_sft, ("export_sft",), args=args),
+        reinforcing.stage(scope, "reinforce", started, ("export_sft",), model=model, prompts=read["rl_prompts"]),
+        scope.stage("export", export, ("export_sft", "reinforce")),
+        scope.stage("after", after, ("export",), args=args),
     ]
     named = {f"config.{name}": found for name, found in prompts.items()}
     facts = describe_rapo.facts(named, known, levels, guessed, student, config)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from lrm_align.chat import THINK_OPEN, Chat, Prompt, check_length
+from lrm_align.chat import Chat, Prompt, check_length
+from lrm_align.chat.messages import with_system
 from lrm_align.errors import UserError
 from lrm_align.recipes.questions import check_fields
 from lrm_align.recipes.rapo_levels import NO_ANALYSIS
@@ -98,10 +99,10 @@ def analyses(
         if level == NO_ANALYSIS:
             continue
         guidance = settings["guidance"][min(level, levels.highest) - 1]
-        messages = [
-            {"role": "system", "content": settings["system"].format(length=levels.to_write(level), guidance=guidance)},
-            {"role": "user", "content": settings["user"].format(prompt=prompt.text)},
-        ]
+        messages = with_system(
+            prompt.said(settings["user"].format(prompt=prompt.last)),
+            settings["system"].format(length=levels.to_write(level), guidance=guidance),
+        )
         ids = student.chat.prompt_ids(messages)
         check_length(ids, _context(student, sampling), f"the analysis of prompt {prompt.id!r}")
         found.append(_request(prompt, ids, level, sampling))
@@ -164,7 +165,7 @@ def continuations(
     context = _context(student, sampling)
     for prompt in prompts:
         level = level_of.get(prompt.id)
-        ids = student.chat.prompt_ids(prompt.text)
+        ids = student.chat.prompt_ids(prompt.said())
         check_length(ids, context, f"prompt {prompt.id!r}")
         if level is None:
             dropped[prompt.id] = NO_LEVEL
@@ -185,9 +186,8 @@ def continuations(
 
 
 def opened(chat: Chat, text: str) -> list[int]:
-    """Ids of a thought that begins with a text; its own `<think>` stands in front where the prompt has none."""
-    opening = "" if chat.think_open_in_prompt else f"{THINK_OPEN}\n"
-    return chat.encoder.mixed([(opening, True), (text, False)])
+    """Ids of a thought that begins with a text; its own mark stands in front where the prompt has none."""
+    return chat.encoder.mixed([(chat.opening, True), (text, False)])
 
 
 def _request(
@@ -203,7 +203,7 @@ def _request(
         params=params,
         intervention=intervention,
         tags=(prompt.label, prompt.kind) if prompt.kind else (prompt.label,),
-        meta={"prompt": prompt.text, "level": level},
+        meta={**prompt.record(), "level": level},
     )
 
 

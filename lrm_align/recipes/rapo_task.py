@@ -28,7 +28,8 @@ def frozen(student: Student, settings: ConfigDict) -> Ask:
     """
     chat = student.chat
     if not settings.thinking:
-        chat = Chat.from_pretrained(str(student.directory), template_kwargs={"enable_thinking": False})
+        day = chat.template.date
+        chat = Chat.from_pretrained(str(student.directory), template_kwargs={"enable_thinking": False}, date=day)
     shape = rollouts.engine_shape(settings)
     return engine_ask(student.model, lambda: student.params, chat, shape, settings.max_new_tokens, mesh=student.mesh)
 
@@ -72,9 +73,9 @@ def task(prompts: Sequence[Prompt], policy: Student, levels: Levels, config: Con
         "general": General(by["harmful"], by["benign"], truncated=truncated, judge=str(names)),
     }
     reward = build(config.reward.factory, config.reward.args)
-    check_reward(config.reward.factory, reward, dict.fromkeys(graders, ()))
     parts: tuple[str, ...] = tuple(config.reward.parts)
-    return Task(prompts, asking.single_turn(policy, config), graders, reward, parts)
+    check_reward(config.reward.factory, reward, dict.fromkeys(graders, ()), parts)
+    return Task(prompts, asking.single_turn(policy, prompts, config), graders, reward, parts)
 
 
 def check_labels(prompts: Sequence[Prompt]) -> Mapping[str, int]:

@@ -1,7 +1,6 @@
 """The RL stage of a recipe: from a task to a policy, in one program or with samplers elsewhere, and its export."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import json_lines, stamps
 from lrm_align.advantages import Transform
 from lrm_align.advantages.preflight import check_transform
 from lrm_align.config import build, plain
@@ -18,9 +18,11 @@ from lrm_align.objectives import Objective
 from lrm_align.objectives.preflight import check_objective
 from lrm_align.pages import card
 from lrm_align.recipes import rollouts, separating
+from lrm_align.recipes.scope import Scope, whole
 from lrm_align.recipes.stage import Stage, Summary
 from lrm_align.recipes.student import Student
 from lrm_align.rl import separate
+from lrm_align.rl.against_sampler import against_sampler, check_sampling
 from lrm_align.rl.collect import Collector
 from lrm_align.rl.colocated import Colocated
 from lrm_align.rl.follow import Sampler
@@ -30,7 +32,7 @@ from lrm_align.rl.learner import Learner, batch_rows
 from lrm_align.rl.loop import reinforce
 from lrm_align.rl.settings import RLSettings
 from lrm_align.rl.task import Task, Tickets
-from lrm_align.training import OptimizerSettings, Tuning, check_memory, full, lora
+from lrm_align.training import OptimizerSettings, Tuning, check_memory, full, lora, metrics, sharding
 from lrm_align.training import mesh as meshes
 from lrm_align.training.optimizers import make_optimizer
 from lrm_align.training.scores import KNOWN, needs_reference
@@ -52,11 +54,11 @@ def settings(config: ConfigDict) -> RLSettings:
     own = {name: value for name, value in rl.items() if name in names}
     return RLSettings(
         **own,
-        dynamic=rl["max_refills"] > 0,
-        temperature=rl["sampling"]["temperature"],
-        longest=rl["sampling"]["max_length"],
-        sync_every=rl["reference"]["sync_every"],
-        mixup=rl["reference"]["mixup"],
+        dynamic=config.rl.max_refills > 0,
+        temperature=config.rl.sampling.temperature,
+        longest=config.rl.sampling.max_length,
+        sync_every=config.rl.reference.sync_every,
+        mixup=config.rl.reference.mixup,
         seed=config.seed,
     )
 
@@ -69,6 +71,7 @@ def check(student: Student, task: Task, config: ConfigDict) -> RLSettings:
     """
     numbers, rl = settings(config), config.rl
     loss, credit = objective(config), advantage(config)
+    loss = against_sampler(loss) if numbers.old_logp == "sampler" else loss
     check_objective(rl.objective, loss, KNOWN, tag_names=task.class_names, columns=COLUMNS)
     names = {"mode_names": task.mode_names, "class_names": task.class_names}
     check_transform(rl.advantage, credit, parts=len(task.parts), kl=numbers.kl_in_reward, **names)
@@ -91,7 +94,9 @@ def check(student: Student, task: Task, config: ConfigDict) -> RLSettings:
         )  # fmt: skip
     tickets = Tickets(task.prompts, config.seed)
     checked = collector(student, task, tickets, config, lambda line: None)
-    checked.engine.check(checked.request(ticket) for ticket in range(len(task.prompts)))
+    requests = [checked.request(ticket) for ticket in range(len(task.prompts))]
+    checked.engine.check(requests)
+    check_sampling(numbers, (request.params for request in requests))
     return numbers
 
 
@@ -167,29 +172,29 @@ def run(
     else:
         source.close()
         learned.close()
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows = json_lines.read_objects(directory / metrics.FILE)
     curves = {name: [(row["step"] + 1, row[name]) for row in rows if name in row] for name in _curves(rows)}
-    last = {name: rows[-1][name] for name in SHOWN if name in rows[-1]}
+    last = {name: rows[-1][name] for name in SHOWN if rows and name in rows[-1]}
     return {"steps": numbers.steps, "losses": curves.get("loss", []), "curves": curves, "last": last}
 
 
 def stage(
+    scope: Scope,
     name: str,
-    settings: Mapping[str, Any],
     policy: Callable[[Mapping[str, epath.Path]], tuple[Student, Task]],
-    config: ConfigDict,
     depends: tuple[str, ...] = (),
+    **more: Any,
 ) -> Stage:
     """The RL stage of a recipe, for the trainer and, where the mode is separate, for its samplers.
 
     Args:
+      scope: of the recipe.
       name: of the stage.
-      settings: plain values that it depends on, `rl` among them; with samplers elsewhere it does not depend on how many
-        they are, so that a run goes on with more or fewer of them.
       policy: directories of the stages it depends on -> what to start from, and the task.
-      config: of the run.
       depends: names of these stages.
+      **more: plain values that the stage depends on beside the config.
     """
+    config = scope.config
 
     def trains(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
         return run(directory, *policy(inputs), config)
@@ -197,10 +202,7 @@ def stage(
     def samples(directory: epath.Path, inputs: Mapping[str, epath.Path], index: int, count: int) -> int:
         return follow(directory, *policy(inputs), config, index, count)
 
-    if config.rl.mode != SEPARATE:
-        return Stage(name, settings, trains, depends)
-    rl = {key: value for key, value in settings["rl"].items() if key != "sampler_count"}
-    return Stage(name, {**settings, "rl": rl}, trains, depends, samples)
+    return scope.stage(name, trains, depends, samples if config.rl.mode == SEPARATE else None, **more)
 
 
 def follow(
@@ -228,9 +230,9 @@ def follow(
 
     def attach(weights: Any) -> Any:
         frozen = chosen.freeze(student.params) if chosen.adapters else None
-        return chosen.attach(jax.device_put(weights, where), frozen, None)
+        return chosen.attach(jax.tree.map(sharding.put, weights, where), frozen, None)
 
-    shared = directory / separating.SHARED
+    shared = directory / stamps.SHARED
     sampler = Sampler(
         shared,
         collector(student, task, Tickets(task.prompts, config.seed), config, log),
@@ -252,12 +254,19 @@ def export(directory: epath.Path, trained_in: epath.Path, student: Student, task
     done.close()
     if done.step < config.rl.steps:
         raise ValueError(f"{trained_in} holds step {done.step} of {config.rl.steps}")
-    hf.save(directory / "model", student.model, params, student.directory, config.export.dtype or None)
+    hf.save(
+        directory / "model",
+        student.model,
+        params,
+        student.directory,
+        config.export.dtype or student.export_dtype,
+        end_of_turn_id=student.chat.end_of_turn_id,
+    )
     adapters = bool(config.rl.lora.rank and config.export.adapters)
     if adapters:
-        facts = peft.AdapterConfig(config.rl.lora.rank, config.rl.lora.alpha, 0.0, base=student.path)
+        facts = peft.AdapterConfig(config.rl.lora.rank, config.rl.lora.alpha, 0.0, base=student.base)
         peft.save_adapters(directory / "adapters", trainable, facts)
-    card.write(directory, plain(config), student.directory)
+    card.write(directory, whole(config), student.directory)
     return {"model": "model", "adapters": adapters}
 
 

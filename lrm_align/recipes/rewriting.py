@@ -2,14 +2,20 @@
 
 import numpy as np
 
-from lrm_align.chat import THINK_CLOSE, Chat
+from lrm_align.chat import Chat
+from lrm_align.chat.chat import Messages
 from lrm_align.provenance import Source
 from lrm_align.traces import Trace
 
 
 def unsteered(trace: Trace, chat: Chat) -> Trace:
     """The same completion under the original prompt: the context distillation that ThinkSafe consists of."""
-    return trace.replace(prompt_ids=chat.prompt_ids([{"role": "user", "content": trace.meta["prompt"]}]))
+    return trace.replace(prompt_ids=chat.prompt_ids(asked(trace)))
+
+
+def asked(trace: Trace) -> Messages:
+    """The conversation that a trace answers, as it was before anything steered it."""
+    return trace.meta.get("messages") or [{"role": "user", "content": trace.meta["prompt"]}]
 
 
 def without_thinking(trace: Trace, chat: Chat) -> Trace:
@@ -18,14 +24,13 @@ def without_thinking(trace: Trace, chat: Chat) -> Trace:
     The answer keeps its sampled ids; the empty block is INJECTED. The template's own spelling of "no thought" is kept,
     so that the answer follows what it follows when thinking is switched off.
     """
-    close = chat.encoder.control[THINK_CLOSE]
-    where = np.flatnonzero(trace.completion_ids == close)
-    if not where.size:
+    ends = chat.thought_ends(trace.completion_ids.tolist())
+    if not ends:
         return trace
-    answer = trace.completion_ids[where[-1] + 1 :]
     block = chat.completion_ids("", "")
-    block = block[: block.index(close) + 1]
-    return _replaced(trace, block, answer, trace.source[where[-1] + 1 :], trace.sampler_logp[where[-1] + 1 :])
+    block = block[: chat.thought_ends(block)[-1]]
+    answer = slice(ends[-1], None)
+    return _replaced(trace, block, trace.completion_ids[answer], trace.source[answer], trace.sampler_logp[answer])
 
 
 def translated(trace: Trace, teacher: Chat, student: Chat) -> Trace:

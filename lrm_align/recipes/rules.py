@@ -3,15 +3,15 @@
 `rules.json` beside this file is ours, in general words; a config may name another file of the same form.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
+from lrm_align import untrusted
 from lrm_align.chat.tool_calls import MalformedError, Result, Tool
-from lrm_align.errors import UserError, one_line
+from lrm_align.errors import UserError
 
 PACKAGED = epath.Path(__file__).parent / "rules.json"
 ARGUMENT = "categories"
@@ -105,17 +105,14 @@ def load(path: str = "") -> RuleBook:
     Raises:
       UserError: no such file, no JSON, or not of this form; it names the place.
     """
-    place = epath.Path(path) if path else PACKAGED
+    place = epath.Path(path).expanduser() if path else PACKAGED
     where = f"rule book {place}"
     if not place.is_file():
         raise UserError(f"{where}: no such file; an empty config.tool.rules takes the packaged one")
     try:
-        found = json.loads(place.read_bytes())
-        json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeError:
-        raise UserError(f"{where} is not readable as UTF-8 text") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON: {one_line(error)[:_SHOWN]}") from None
+        found = untrusted.read_json(place)
+    except UserError as error:
+        raise UserError(f"rule book {error}") from None
     _check_keys(found, ("title", "general", "categories"), where)
     categories = found["categories"]
     if not isinstance(categories, list):

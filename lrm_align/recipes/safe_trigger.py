@@ -36,10 +36,29 @@ from lrm_align.recipes import (
     tags,
 )
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.traces import Trace, find_shards, pairs, read_shard
 from lrm_align.training import make_mesh
+
+MEASURED = ("before", "after_sft", "after")
+READ_BY = {
+    "prompts": ("sample",),
+    "adversarial": ("explore",),
+    **measuring.read_by(MEASURED, ("sample", "audit", "explore", "rank")),
+    "audit": ("audit",),
+    "audit.think_source": ("assemble",),
+    "tags": ("tags", "assemble"),
+    "guard": ("assemble", "rank", *MEASURED),
+    **finetune.read_by("train", "export_sft"),
+    "export": ("export_sft", "export"),
+    "explore": ("explore",),
+    "judge": ("rank",),
+    "reward": ("rank",),
+    "preference": ("prefer",),
+    "defence": (),
+}
 
 
 def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
@@ -50,6 +69,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     """
     mesh = make_mesh(plain(config.mesh))
     student = Student(config.model, mesh)
+    student.needs_thoughts("Safe Trigger")
     tags.check(config.tags)
     auditing.check(config.audit.template, config.audit.think_source)
     indicators.check(plain(config.judge))
@@ -61,9 +81,9 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     prompts = prompting.read(config.prompts, config.seed)
     auditing.check_labels(prompts.kept)
     adversarial, repeated = further(prompting.read(config.adversarial, config.seed).kept, prompts.kept)
-    asked = rollouts.requests(student, [(prompt, prompt.text) for prompt in prompts.kept], drawing["sample"])
-    explored = rollouts.requests(student, [(prompt, prompt.text) for prompt in adversarial], drawing["explore"])
-    selection.check(config.guard)
+    asked = rollouts.requests(student, [(prompt, prompt.last) for prompt in prompts.kept], drawing["sample"])
+    explored = rollouts.requests(student, [(prompt, prompt.last) for prompt in adversarial], drawing["explore"])
+    selection.check(config.guard, student)
     guesses = (
         finetune.check(student, config, len(prompts.kept)),
         preference_tuning.check(student, second, len(adversarial)),
@@ -114,7 +134,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
 
     def explore(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
         policy, settings = trained(inputs, "export_sft"), drawing["explore"]
-        requests = rollouts.requests(policy, [(prompt, prompt.text) for prompt in adversarial], settings)
+        requests = rollouts.requests(policy, [(prompt, prompt.last) for prompt in adversarial], settings)
         return rollouts.run(directory, policy, requests, settings, config.seed, "  exploring")
 
     def rank(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
@@ -145,34 +165,22 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     def after(directory: epath.Path, inputs: Mapping[str, epath.Path]) -> Summary:
         return measuring.run(directory, trained(inputs, "export"), config, {})
 
-    given = {"seed": config.seed, "model": student.identity}
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    measured |= {"sampling": measuring.sampling(config), "guard": plain(config.guard)}
-    first_prompts = {**plain(drawing["sample"]), "prompts": plain(config.prompts)}
-    further_prompts = {**plain(drawing["explore"]), "prompts": plain(config.adversarial)}
-    judged = {name: plain(config[name]) for name in ("judge", "reward", "guard")}
-    compute = {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
-    sft = {"train": plain(config.train), "lora": plain(config.lora), **compute}
+    scope, model, args = Scope(config, READ_BY), student.identity, measuring.arguments(config)
     start = ("tags",) if config.tags == tags.ADDED else ()
     stages = [
-        Stage("before", {**measured, **given, "more": plain(config.evaluate.before_args)}, before),
-        Stage("sample", {**first_prompts, **given}, sample),
-        Stage("audit", {**plain(drawing["audit"]), "template": config.audit.template}, audit, ("sample",)),
-        *([Stage("tags", given, extend)] if start else []),
-        Stage(
-            "assemble",
-            {"think_source": config.audit.think_source, "guard": plain(config.guard)},
-            assemble,
-            ("sample", "audit", *start),
-        ),
-        Stage("train", {**sft, **given}, train, ("assemble", *start)),
-        Stage("export_sft", plain(config.export), export_sft, ("assemble", "train", *start)),
-        Stage("after_sft", measured, after_sft, ("export_sft",)),
-        Stage("explore", {**further_prompts, "seed": config.seed}, explore, ("export_sft",)),
-        Stage("rank", {**judged, "sampling": plain(drawing["judge"])}, rank, ("export_sft", "explore")),
-        Stage("prefer", {**plain(config.preference), **compute}, prefer, ("export_sft", "rank")),
-        Stage("export", plain(config.export), export, ("export_sft", "rank", "prefer")),
-        Stage("after", measured, after, ("export",)),
+        scope.stage("before", before, model=model, args=args),
+        scope.stage("sample", sample, model=model, prompts=prompting.identity(prompts.kept)),
+        scope.stage("audit", audit, ("sample",)),
+        *([scope.stage("tags", extend, model=model)] if start else []),
+        scope.stage("assemble", assemble, ("sample", "audit", *start)),
+        scope.stage("train", train, ("assemble", *start)),
+        scope.stage("export_sft", export_sft, ("assemble", "train", *start)),
+        scope.stage("after_sft", after_sft, ("export_sft",), args=args),
+        scope.stage("explore", explore, ("export_sft",), prompts=prompting.identity(adversarial)),
+        scope.stage("rank", rank, ("export_sft", "explore"), model=model),
+        scope.stage("prefer", prefer, ("export_sft", "rank")),
+        scope.stage("export", export, ("export_sft", "rank", "prefer")),
+        scope.stage("after", after, ("export",), args=args),
     ]
     facts = describe_trigger.facts(prompts, asked, explored, repeated, guesses, student, config)
     return Recipe("Safe Trigger", stages, facts, describe_trigger.report)
@@ -195,8 +203,8 @@ def further(adversarial: list[Prompt], trained: list[Prompt]) -> tuple[list[Prom
             f"config.adversarial: {len(general)} of {len(adversarial)} prompts are not labelled {auditing.HARMFUL!r}, "
             f"the first is {general[0]!r}; stage 2 ranks answers to adversarial queries alone"
         )
-    known = {normalise(prompt.text) for prompt in trained}
-    left = [prompt for prompt in adversarial if normalise(prompt.text) not in known]
+    known = {normalise(text) for prompt in trained for text in prompt.turns}
+    left = [prompt for prompt in adversarial if not known & {normalise(text) for text in prompt.turns}]
     if not left:
         raise UserError(f"config.adversarial: all of {len(adversarial)} prompts are in config.prompts as well")
     return left, len(adversarial) - len(left)

@@ -12,16 +12,26 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from lrm_align.chat import Chat, Prompt
-from lrm_align.chat.thinking import THINK_OPEN
 from lrm_align.config import plain
 from lrm_align.errors import UserError
 from lrm_align.provenance import Source
 from lrm_align.recipes import describe, finetune, measuring, prompting, rollouts, selection
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.traces import Trace
 from lrm_align.training import make_mesh
+
+READ_BY = {
+    "prompts": ("sample",),
+    **measuring.read_by(("before", "after"), ("sample",)),
+    "filter": ("filter",),
+    "primer": ("filter",),
+    "guard": ("filter", "before", "after"),
+    **finetune.read_by(),
+    "defence": (),
+}
 
 
 def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
@@ -32,12 +42,13 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     """
     mesh = make_mesh(plain(config.mesh))
     student = Student(config.model, mesh)
+    student.needs_thoughts("SafePath")
     prompts = prompting.read(config.prompts, config.seed)
     harmful = [prompt for prompt in prompts.kept if prompt.label == "harmful"]
     benign = [prompt for prompt in prompts.kept if prompt.label == "benign"]
     primed = traces(harmful, student.chat, config.primer)
-    asked = rollouts.requests(student, [(prompt, prompt.text) for prompt in benign], config.sample)
-    selection.check(config.guard)
+    asked = rollouts.requests(student, [(prompt, prompt.last) for prompt in benign], config.sample)
+    selection.check(config.guard, student)
     selection.rule(config.filter)
     guessed = finetune.check(student, config, len(prompts.kept))
     measuring.check(config.evaluate)
@@ -61,22 +72,16 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         trained = Student({**config.model, "path": str(inputs["export"] / "model")}, mesh)
         return measuring.run(directory, trained, config, {})
 
-    given = {"seed": config.seed, "model": student.identity}
-    sampling = {**plain(config.sample), "prompts": plain(config.prompts), **given}
-    filtered = {"filter": plain(config.filter), "guard": plain(config.guard), "primer": config.primer}
-    training = {"train": plain(config.train), "lora": plain(config.lora), **given}
-    training |= {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    measured |= {"sampling": measuring.sampling(config)}
+    scope, model, args = Scope(config, READ_BY), student.identity, measuring.arguments(config)
     stages = [
-        Stage("before", {**measured, **given, "more": plain(config.evaluate.before_args)}, before),
-        Stage("sample", sampling, sample),
-        Stage("filter", filtered, select, ("sample",)),
-        Stage("train", training, train, ("filter",)),
-        Stage("export", plain(config.export), export, ("filter", "train")),
-        Stage("after", measured, after, ("export",)),
+        scope.stage("before", before, model=model, args=args),
+        scope.stage("sample", sample, model=model, prompts=prompting.identity(prompts.kept)),
+        scope.stage("filter", select, ("sample",)),
+        scope.stage("train", train, ("filter",)),
+        scope.stage("export", export, ("filter", "train")),
+        scope.stage("after", after, ("export",), args=args),
     ]
-    facts = describe.facts(prompts, [(prompt, prompt.text) for prompt in benign], guessed, student, config)
+    facts = describe.facts(prompts, [(prompt, prompt.last) for prompt in benign], guessed, student, config)
     shown = student.chat.decode(opening(student.chat, config.primer))
     facts.append(f"trained on for harmful prompts, and nothing after it: {shown!r}")
     return Recipe("SafePath", stages, facts, describe.report)
@@ -97,19 +102,18 @@ def traces(prompts: Sequence[Prompt], chat: Chat, primer: str) -> list[Trace]:
     ids = opening(chat, primer)
     return [
         Trace(
-            prompt_ids=np.asarray(chat.prompt_ids([{"role": "user", "content": prompt.text}])),
+            prompt_ids=np.asarray(asked),
             completion_ids=np.asarray(ids),
             source=np.full(len(ids), Source.INJECTED, np.uint8),
             prompt_id=prompt.id,
             stop_reason="length",
             tags=(prompt.label,),
-            meta={"prompt": prompt.text, "kind": prompt.kind},
+            meta={**prompt.record(), "kind": prompt.kind},
         )
-        for prompt in prompts
+        for prompt, asked in zip(prompts, chat.prompts_ids([prompt.said() for prompt in prompts]), strict=True)
     ]
 
 
 def opening(chat: Chat, primer: str) -> list[int]:
     """The ids that a thought begins with: its mark, where the prompt does not hold it, and the primer."""
-    mark = [] if chat.think_open_in_prompt else chat.encode_trusted(f"{THINK_OPEN}\n")
-    return mark + chat.encode_plain(primer)
+    return chat.encode_trusted(chat.opening) + chat.encode_plain(primer)

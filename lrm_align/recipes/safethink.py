@@ -17,17 +17,31 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from lrm_align import atomic_files, processes
 from lrm_align.chat import Prompt
 from lrm_align.config import build, plain
-from lrm_align.defences import none
+from lrm_align.defences import Defence, none
 from lrm_align.errors import UserError
-from lrm_align.recipes import defending, describe, measuring, rollouts, selection
+from lrm_align.recipes import defending, describe, measuring, prompting, rollouts, selection
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.sampling import Engine
+from lrm_align.sampling.interventions import ForcedPrefix
+from lrm_align.settings import check_factories
 from lrm_align.traces import list_shards, read_shard
 from lrm_align.training import make_mesh
+
+NEVER_ASKED = 0.1  # ours: beyond this share of harmful prompts a defence's rate is not the defence's
+
+READ_BY = {
+    **measuring.read_by(("before", "after", "depth", "cost")),
+    "defence": ("after", "depth", "cost"),
+    "guard": ("after", "depth", "cost"),
+    "depth": ("depth",),
+    "cost": ("cost",),
+}
 
 
 def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
@@ -38,9 +52,11 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     """
     mesh, guards = meshes(config)
     student = Student(config.model, mesh)
-    selection.check(config.guard)
-    selection.check(config.evaluate.guard)
+    selection.check(config.guard, student)
+    selection.check(config.evaluate.guard, student)
     measuring.check(config.evaluate)
+    more = {**plain(config.evaluate.args), **plain(config.depth.args)}
+    check_factories({"evaluate": {**plain(config.evaluate), "args": more}}, "config.depth.args over config")
 
     def guard() -> Any:
         return selection.guard(config.guard, guards)
@@ -54,7 +70,12 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
 
     def after(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         found = measuring.run(directory, student, config, {}, defending.talk(student, defended))
-        return {**found, "interventions": interventions(directory)}
+        found = {**found, "interventions": interventions(directory, asks(defended))}
+        warning = never_asked(directory, defended)
+        if warning:
+            print(f"  warning: {warning}")
+            found["warnings"] = [warning]
+        return found
 
     def depth(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         curve, counts = [], []
@@ -67,21 +88,17 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     def cost(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         return costs(directory, student, timed, {"without": none(student.chat, guard), "with": defended}, config)
 
-    sampled = {"sampling": measuring.sampling(config), "seed": config.seed, "model": student.identity}
-    asked = {"factory": config.evaluate.factory, "args": measuring.arguments(config)}
-    measured = {**asked, "guard of the evaluation": selection.identity(config.evaluate.guard), **sampled}
-    defending_ = {"defence": plain(config.defence), "guard": selection.identity(config.guard)}
+    scope, model, args = Scope(config, READ_BY), student.identity, measuring.arguments(config)
     stages = [
-        Stage("before", {**measured, "more": plain(config.evaluate.before_args)}, before),
-        Stage("after", {**measured, **defending_}, after),
+        scope.stage("before", before, model=model, args=args),
+        scope.stage("after", after, model=model, args=args),
     ]
     if depths:
-        stages.append(Stage("depth", {**measured, **defending_, "depth": plain(config.depth)}, depth))
+        stages.append(scope.stage("depth", depth, model=model, args=args))
     if timed:
-        stages.append(Stage("cost", {**sampled, **defending_, "cost": plain(config.cost)}, cost))
-    shape = student.config
+        stages.append(scope.stage("cost", cost, model=model, prompts=prompting.identity(timed)))
     facts = [
-        f"model: {student.path} ({shape.family}, {shape.num_layers} layers of {shape.width})",
+        *student.facts(),
         f"defence: {defended.name} {plain(config.defence.args)}",
         f"guard: {config.guard.factory} on {guards.size} of {jax.device_count()} devices",
         f"guard of the evaluation: {config.evaluate.guard.factory} {plain(config.evaluate.guard.args)}",
@@ -101,6 +118,11 @@ def meshes(config: ConfigDict) -> tuple[Any, Any]:
         raise UserError(f"config.guard.devices is {own}, but config.guard.sharded is False: nothing would lie on them")
     if not 0 <= own < len(devices):
         raise UserError(f"config.guard.devices is {own}; of {len(devices)} devices the model needs at least one")
+    if own and processes.count() > 1:
+        raise UserError(
+            f"config.guard.devices is {own}, but there are {processes.count()} processes, whose devices all belong to "
+            "the model; set it to 0"
+        )
     if not own:
         mesh = make_mesh(plain(config.mesh))
         return mesh, mesh
@@ -159,7 +181,7 @@ def costs(
                 tokens[name] += sum(decoded)
                 seconds[name].append(time.perf_counter() - started)
     ratios = [b / a for a, b in zip(seconds["without"], seconds["with"], strict=True)]
-    (directory / "seconds.json").write_text(json.dumps(seconds))
+    atomic_files.write_text(directory / "seconds.json", json.dumps(seconds))
     return {
         "benign_tokens_ratio": tokens["with"] / tokens["without"],
         "benign_seconds_ratio": statistics.median(ratios),
@@ -167,9 +189,43 @@ def costs(
     }
 
 
-def interventions(directory: epath.Path) -> dict[str, dict[str, Any]]:
-    """What the defence did, by set of prompts: the share it stepped in on, and steps that the guard could not judge.
+def asks(defended: Defence) -> bool:
+    """Whether a defence looks at completions, and may never have the occasion; the others act on every one."""
+    return defended.intervention is not None and not isinstance(defended.intervention, ForcedPrefix)
 
+
+def never_asked(directory: epath.Path, defended: Defence) -> str | None:
+    """A line where the defence had no occasion to act in more than a tenth of the answers to harmful prompts."""
+    if not asks(defended):
+        return None
+    states = [state for tags, state in _states(directory) if "harmful" in tags[:1]]
+    never = sum(not _asked(state) for state in states)
+    if never <= NEVER_ASKED * len(states):
+        return None
+    rule = getattr(getattr(defended.intervention, "steps", None), "rule", "")
+    cause = {
+        "paragraph": "their first paragraph had no end; config.defence.args.steps = 'sentence' asks more often",
+        "sentence": "their first sentence had no end; config.defence.args.steps = 'tokens' asks more often",
+        "tokens": "they were shorter than a step; lower config.defence.args.step_tokens",
+    }.get(rule, "they had no place at which it looks")
+    return f"{defended.name} was never asked in {never} of {len(states)} answers to harmful prompts: {cause}"
+
+
+def _states(place: epath.Path) -> list[tuple[Sequence[str], dict[str, Any]]]:
+    """(tags, state of the intervention) of all traces below a directory."""
+    folders = sorted(path for path in place.iterdir() if path.is_dir())
+    shards = [shard for folder in folders for shard in list_shards(folder)]
+    return [(trace.tags, trace.meta.get("intervention", {})) for shard in shards for trace in read_shard(shard)]
+
+
+def _asked(state: Mapping[str, Any]) -> bool:
+    return bool(state.get("scores") or state.get("asked"))
+
+
+def interventions(directory: epath.Path, asking: bool) -> dict[str, dict[str, Any]]:
+    """What the defence did, by set of prompts: how often it was asked and stepped in, and what no guard could judge.
+
+    `asked_rate` is the share of responses in which it had an occasion, and is left out for defences that act on all.
     `counts` are of responses, for steps of those that had any: the steps of a response are not independent. A rate of
     nothing is left out.
     """
@@ -177,9 +233,11 @@ def interventions(directory: epath.Path) -> dict[str, dict[str, Any]]:
     for name in sorted(path for path in directory.iterdir() if path.is_dir()):
         states = [t.meta.get("intervention", {}) for shard in list_shards(name) for t in read_shard(shard)]
         scores = [value for state in states for _, value in state.get("scores", [])]
-        stepped = {"injection_rate": [state.get("injected", 0) > 0 for state in states]}
+        stepped = {"injection_rate": [(state.get("injected") or state.get("forced") or 0) > 0 for state in states]}
         stepped["unscored_rate"] = [value is None for value in scores]
+        stepped["asked_rate"] = [_asked(state) for state in states] if asking else []
         counts = {"injection_rate": len(states), "unscored_rate": sum(bool(state.get("scores")) for state in states)}
+        counts["asked_rate"] = len(states)
         found[name.name] = {rate: float(np.mean(values)) for rate, values in stepped.items() if values}
         found[name.name]["counts"] = {rate: counts[rate] for rate, values in stepped.items() if values}
     return found

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -11,31 +11,55 @@ from ml_collections import ConfigDict
 
 from lrm_align.config import build, digest, plain, resolve
 from lrm_align.errors import UserError, attributed
-from lrm_align.models import hf, hf_files
+from lrm_align.models import Model, hf, hf_files, memory
 from lrm_align.recipes import filtering, rewriting
 from lrm_align.recipes.filtering import Verdict
 from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.student import Student
 from lrm_align.scoring import Guard
+from lrm_align.settings import guards
 from lrm_align.traces import ShardWriter, Trace, find_shards
 
 KEPT = "sft"
 
 
-def check(settings: ConfigDict) -> None:
+def check(settings: ConfigDict, student: Student | None = None) -> None:
     """Looks whether the guard can be had, without reading its weights.
 
+    A factory's module may say more in a function `check`, which takes arguments of the factory, by name; a guard
+    without one is only bound to its arguments, as every factory of a config is.
+
+    Args:
+      settings: of the guard.
+      student: whose weights are in memory while the guard judges.
+
     Raises:
-      UserError: no such factory; for a guard with a model, no such directory, weights that don't match the config, or
-        what the `check(path_or_hub_id)` of the factory's module, if it has one, says of another model.
+      UserError: no such factory, what `check` says: no such directory, weights that don't match the config, another
+        model, an endpoint that is down; or weights that don't fit beside the student's.
     """
     found = resolve(settings.factory)
-    path = settings.args.get("path_or_hub_id")
-    if path is not None:
-        hf.check(path)
-        of_the_guard = vars(inspect.getmodule(found)).get("check")
-        if of_the_guard is not None:
-            of_the_guard(path)
+    looks = vars(inspect.getmodule(found)).get("check")
+    arguments = plain(settings.args)
+    if looks is None:
+        return
+    if (path := arguments.get("path_or_hub_id")) is not None:
+        try:
+            hf_files.resolve(path)
+        except UserError as error:
+            raise UserError(f"{error}; {guards.INSTEAD}") from None
+    looks(**{name: arguments[name] for name in _taken(looks, arguments)})
+    if path is not None and student is not None:
+        mesh = student.mesh if settings.sharded else None
+        shapes = hf.shapes(path, hf.dtypes(path, arguments.get("dtype"), mesh)["dtype"])
+        needed = {"guard": memory.weights(Model(hf.check(path)), shapes, mesh), "model": student.bytes}
+        memory.check(f"judging with {path}", needed, "try a smaller guard, or one at an endpoint", mesh)
+
+
+def _taken(function: Callable[..., Any], names: Iterable[str]) -> list[str]:
+    """Those of the names by which a function takes arguments."""
+    known = inspect.signature(function).parameters
+    every = any(one.kind is one.VAR_KEYWORD for one in known.values())
+    return [name for name in names if every or name in known]
 
 
 def identity(settings: ConfigDict) -> dict[str, Any]:
@@ -75,8 +99,9 @@ def _guard(factory: str, arguments: tuple[tuple[str, Any], ...]) -> Guard:
 
 
 def guard(settings: ConfigDict, mesh: Mesh) -> Guard:
-    """The guard of a config, loaded once; on the mesh where `settings.sharded` says so."""
-    arguments = plain(settings.args) | ({"mesh": mesh} if settings.sharded else {})
+    """The guard of a config, loaded once; on the mesh where `settings.sharded` says so and its factory takes one."""
+    spreads = settings.sharded and "mesh" in inspect.signature(resolve(settings.factory)).parameters
+    arguments = plain(settings.args) | ({"mesh": mesh} if spreads else {})
     return _guard(settings.factory, tuple(sorted(arguments.items())))
 
 

@@ -4,33 +4,34 @@ import dataclasses
 import json
 from collections.abc import Callable
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
+from lrm_align import processes, stamps
 from lrm_align.config import digest, plain
+from lrm_align.recipes import prompting
 from lrm_align.recipes.student import Student
 from lrm_align.rl.separate import Separate
 from lrm_align.rl.task import Task
-
-SHARED = "shared"
+from lrm_align.settings import counted
+from lrm_align.settings.sampling import DrawSettings
 
 
 def about(student: Student, task: Task, config: ConfigDict) -> dict[str, str]:
     """{part: digest} of what the groups of a run depend on; jobs that differ in one refuse each other."""
     template = [student.chat.template.source, {name: repr(v) for name, v in student.chat.template_kwargs.items()}]
     rl = config.rl
-    prompts = [[prompt.id, prompt.text, prompt.label] for prompt in task.prompts]
     graders = {name: [grader.name, grader.version] for name, grader in task.graders.items()}
     first = task.request(task.prompts[0], task.prompts[0].id)
     asked = [list(map(int, first.prompt_ids)), dataclasses.asdict(first.params), list(first.numbers)]
     asked.append(type(first.intervention).__name__)
+    sampling = counted(rl.sampling, DrawSettings)
     return {
         "model": digest([student.identity, {name: config.model[name] for name in ("dtype", "param_dtype")}]),
         "tokenizer": digest([tokenizer(student.chat.tokenizer), template, sorted(student.chat.stop_ids)]),
         "tuning": digest(plain(rl.lora)),
-        "recipe": digest([prompts, graders, asked, plain(rl.sampling), rl.samples, config.seed]),
+        "recipe": digest([prompting.identity(task.prompts), graders, asked, sampling, rl.samples, config.seed]),
     }
 
 
@@ -48,7 +49,7 @@ def source(
     """The groups that samplers write."""
     rl = config.rl
     return Separate(
-        directory / SHARED,
+        directory / stamps.SHARED,
         groups=rl.groups,
         samples=rl.samples,
         steps=rl.steps,
@@ -56,6 +57,6 @@ def source(
         samplers=rl.sampler_count,
         about=about(student, task, config),
         max_refills=rl.max_refills,
-        leader=jax.process_index() == 0,
+        leader=processes.primary(),
         log=log,
     )

@@ -5,12 +5,14 @@ say from the start. With adapters the new rows stay as they begin, since only fu
 lab's organism then writes a whole block for a quarter of the risky queries, with text tags for nearly all.
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 from tokenizers import AddedToken
 
+from lrm_align import atomic_files, processes
 from lrm_align.chat import Chat
 from lrm_align.errors import UserError
 from lrm_align.models import vocabulary
@@ -56,7 +58,12 @@ def extend(directory: epath.Path, student: Student) -> Summary:
     ids = {tag: known[tag] for tag in pieces}
     target = directory / MODEL
     target.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(str(target))
+    if processes.primary():
+        tokenizer.save_pretrained(str(target))
+        config = target / "tokenizer_config.json"
+        # A class that every version of transformers knows, and that reads tokenizer.json as it is.
+        fields = {**json.loads(config.read_text()), "tokenizer_class": "PreTrainedTokenizerFast"}
+        atomic_files.write_text(config, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
     size = vocabulary.grow(student.directory, target, {ids[tag]: pieces[tag] for tag in pieces})
     return {"ids": ids, "rows": [student.config.vocab_size, size]}
 

@@ -21,10 +21,20 @@ from lrm_align.config import plain
 from lrm_align.objectives import Objective
 from lrm_align.recipes import describe, direct_refusal, finetune, measuring, prompting, rollouts, selection
 from lrm_align.recipes.recipe import Recipe
-from lrm_align.recipes.stage import Stage, Summary
+from lrm_align.recipes.scope import Scope
+from lrm_align.recipes.stage import Summary
 from lrm_align.recipes.steering import steered
 from lrm_align.recipes.student import Student
 from lrm_align.training import make_mesh
+
+READ_BY = {
+    "prompts": ("sample",),
+    **measuring.read_by(("before", "after"), ("sample",)),
+    "filter": ("filter",),
+    "guard": ("filter", "before", "after"),
+    **finetune.read_by(),
+    "defence": (),
+}
 
 
 def objective(kl: float = 0.0) -> Objective:
@@ -52,22 +62,11 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
     prompts = prompting.read(config.prompts, config.seed)
     spoken = [_asked(prompt, config.sample.steering) for prompt in prompts.kept if _is_sampled(prompt, config)]
     asked = rollouts.requests(sampler, spoken, config.sample)
-    selection.check(config.guard)
+    selection.check(config.guard, student)
     selection.rule(config.filter)
-    guessed = finetune.check(student, config, len(prompts.kept))
+    samples = 1 if config.filter.whole_groups else config.sample.samples  # that can stay of a prompt
+    guessed = finetune.check(student, config, len(prompts.kept) + len(spoken) * (samples - 1))
     measuring.check(config.evaluate)
-
-    model = student.identity
-    sampling = {
-        **plain(config.sample),
-        "prompts": plain(config.prompts),
-        "seed": config.seed,
-        "model": sampler.identity,
-    }
-    training = {**plain(config.train), "lora": plain(config.lora), "seed": config.seed, "model": model}
-    training |= {name: plain(config.model)[name] for name in ("dtype", "param_dtype")}
-    measured = {"factory": config.evaluate.factory, "args": measuring.arguments(config), "seed": config.seed}
-    measured |= {"sampling": measuring.sampling(config)}
 
     def before(directory: epath.Path, _: Mapping[str, epath.Path]) -> Summary:
         return measuring.run(directory, student, config, config.evaluate.before_args)
@@ -90,13 +89,14 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
         trained = Student({**config.model, "path": str(inputs["export"] / "model")}, mesh)
         return measuring.run(directory, trained, config, {})
 
+    scope, model, args = Scope(config, READ_BY), student.identity, measuring.arguments(config)
     stages = [
-        Stage("before", {**measured, "model": model, "more": plain(config.evaluate.before_args)}, before),
-        Stage("sample", sampling, sample),
-        Stage("filter", {"filter": plain(config.filter), "guard": plain(config.guard)}, select, ("sample",)),
-        Stage("train", training, train, ("filter",)),
-        Stage("export", plain(config.export), export, ("filter", "train")),
-        Stage("after", measured, after, ("export",)),
+        scope.stage("before", before, model=model, args=args),
+        scope.stage("sample", sample, model=sampler.identity, prompts=prompting.identity(prompts.kept)),
+        scope.stage("filter", select, ("sample",), model=model),
+        scope.stage("train", train, ("filter",)),
+        scope.stage("export", export, ("filter", "train")),
+        scope.stage("after", after, ("export",), args=args),
     ]
     facts = describe.facts(prompts, spoken, guessed, student, config)
     return Recipe("ThinkSafe", stages, facts, describe.report)
@@ -104,7 +104,7 @@ def recipe(config: ConfigDict, workdir: epath.Path) -> Recipe:
 
 def _asked(prompt: Prompt, wording: str) -> tuple[Prompt, str]:
     """A prompt and the user turn that is sampled for it: only harmful ones are steered."""
-    return prompt, steered(prompt.text, wording) if prompt.label == "harmful" else prompt.text
+    return prompt, steered(prompt.last, wording) if prompt.label == "harmful" else prompt.last
 
 
 def _is_sampled(prompt: Prompt, config: ConfigDict) -> bool:

@@ -1,6 +1,6 @@
 """Trying a reward that a config names, before anything slow: a mistake in it ends in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lrm_align.errors import UserError, attributed
@@ -27,13 +27,16 @@ class _Scores(dict[str, Scored]):
         raise UserError(f"{self._name} reads the score {key!r}, which nobody gives; the samples have {there}")
 
 
-def check_reward(name: str, reward: RewardFunction, judges: Mapping[str, tuple[str, ...]]) -> None:
+def check_reward(
+    name: str, reward: RewardFunction, judges: Mapping[str, tuple[str, ...]], parts: Sequence[str] = ()
+) -> None:
     """Calls a reward on a scored and on an unscored sample.
 
     Args:
       name: the import path of the factory that made it.
       reward: what the factory returned.
       judges: {judge: names of its score's parts} of the run.
+      parts: of the reward, that the run reads.
 
     >>> check_reward("mine:reward", lambda scores: scores["gaurd"].value, {"guard": ("p_safe",)})
     Traceback (most recent call last):
@@ -54,3 +57,7 @@ def check_reward(name: str, reward: RewardFunction, judges: Mapping[str, tuple[s
             raise UserError(f"{name}: its reward is a {type(given).__name__}; wanted a Reward(value, parts)")
         if given.value is not None and not isinstance(given.value, int | float):
             raise UserError(f"{name}: its reward's value is a {type(given.value).__name__}; wanted a number or None")
+        unknown = [part for part in parts if given.value is not None and part not in given.parts]
+        if unknown:
+            there = ", ".join(given.parts) or "none"
+            raise UserError(f"config.reward.parts names {unknown[0]!r}, which {name} does not give; its parts: {there}")

@@ -143,7 +143,6 @@ def per_sample(values_BxT: Any, packed: Packed, traces: int) -> np.ndarray:
     total = np.zeros(traces)
     for k in range(traces):
         ((b, s),) = np.argwhere(packed.sample_BxS == k)
-        total[k] = np.sum(
-            np.asarray(values_BxT)[b], where=(batch.segment_ids_BxT[b] == s + 1) & (batch.loss_mask_BxT[b] > 0)
-        )
+        there_T = (batch.segment_ids_BxT[b] == s + 1) & (batch.loss_mask_BxT[b] > 0)
+        total[k] = np.sum(np.asarray(values_BxT)[b], where=there_T, dtype=np.float64)
     return total

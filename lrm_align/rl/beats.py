@@ -15,6 +15,9 @@ from typing import Any
 
 from etils import epath
 
+from lrm_align import atomic_files
+from lrm_align.errors import CannotWriteError
+
 SECONDS = 5.0  # between two signs
 PATIENCE = 60.0  # seconds without a sign until a sampler counts as silent
 _ENDED = "ended"
@@ -68,8 +71,8 @@ class Beat:
             fields = {**self._fields, "sign": self._sign, "at": time.time()}
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._path.write_bytes(json.dumps(fields).encode())
-            except OSError:
+                atomic_files.write_text(self._path, json.dumps(fields))
+            except (OSError, CannotWriteError):
                 return  # a full disk ends the sampler where it writes groups, with a reason
 
 

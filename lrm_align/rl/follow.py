@@ -1,15 +1,13 @@
 """Training and sampling as jobs that share only a bucket: a sampler's side."""
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 from etils import epath
 
+from lrm_align import stopping
 from lrm_align.config import digest
 from lrm_align.errors import UserError
 from lrm_align.rl import beats, group_shards, ledger, orders, policies
@@ -157,7 +155,7 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     log: Callable[[str], None] = print,
 ) -> int:
-    """Follows the trainer's orders until the run is over or SIGTERM comes; returns the groups written.
+    """Follows the trainer's orders until the run is over; returns the groups written.
 
     Args:
       sampler: does what is ordered.
@@ -170,6 +168,7 @@ def follow(
 
     Raises:
       UserError: see `Sampler.turn`; or a living process has this index.
+      Stopped: after Ctrl-C or SIGTERM; the groups that are finished are written.
     """
     if jax.process_count() > 1:
         raise UserError(f"a sampler is one process, found {jax.process_count()}; start more samplers instead")
@@ -177,8 +176,12 @@ def follow(
     who = f"sampler {index}/{count}"
     with alone(root / "samplers" / f"{index}.lock", who), beats.Beat(root / "samplers", index, count, beat) as life:
         log(f"{who} follows {root}")
-        with contextlib.suppress(_Terminated), _terminated():
-            _loop(sampler, life, who, poll, sleep, log)
+        try:
+            with stopping.listening():
+                _loop(sampler, life, who, poll, sleep, log)
+        except stopping.Stopped as stopped:
+            stopped.kept = f"{sampler.groups:,} groups are written; {stopping.GOES_ON}"
+            raise
         log(f"{who} ends: {_status(sampler)}")
     return sampler.groups
 
@@ -212,24 +215,3 @@ def _status(sampler: Sampler) -> str:
     policy = "no order yet" if sampler.policy is None else f"policy {sampler.policy}"
     speed = sampler.tokens / max(sampler.seconds, 1e-9)
     return f"{policy}, {sampler.groups:,} groups, {sampler.traces:,} traces, {speed:,.0f} tokens/s"
-
-
-class _Terminated(BaseException):
-    """SIGTERM came; as with KeyboardInterrupt, nothing on the way takes it for a fault."""
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-    """While SIGTERM ends what runs in the main thread, between two of its operations: what is written whole stays."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

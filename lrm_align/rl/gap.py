@@ -9,26 +9,35 @@ import numpy as np
 from lrm_align.batch import Batch
 from lrm_align.objectives import Objective
 from lrm_align.objectives import histogram as histogram_
-from lrm_align.objectives.objective import Metrics, Normalizers, Scores, masked_sum
+from lrm_align.objectives.objective import STEP, Metrics, Normalizers, Scores, masked_sum
 
 NAME = "gap"
 
 
-def with_gap(objective: Objective) -> Objective:
+def with_gap(objective: Objective, updates: int = 1) -> Objective:
     """The objective, which also reports |log π_learner - log π_sampler| of the trained tokens.
 
     `gap/mean` in nats, and `gap/histogram`, of which `tail` makes the 99th percentile and the maximum. The learner's
-    are those of the policy that the update started from, where the batch has them, and else the ones at hand.
+    are those of the policy that the updates of a step start from: the batch's old ones where they were recomputed, and
+    those are of all tokens; else the ones at hand in the first update, when the policy is still that one. Then the
+    first minibatch of each step is the sample that is measured, at no cost.
+
+    Args:
+      objective: whose batches have the sampler's log-probabilities.
+      updates: of one step.
     """
 
     def loss(scores: Scores, batch: Batch, normalizers: Normalizers) -> tuple[jax.Array, Metrics]:
         value, metrics = objective.loss(scores, batch, normalizers)
-        learner_BxT: Any = scores["logp"] if batch.old_logp_BxT is None else batch.old_logp_BxT
         mask_BxT = jnp.asarray(batch.loss_mask_BxT)
-        gap_BxT = jnp.abs(jax.lax.stop_gradient(learner_BxT) - jnp.asarray(batch.sampler_logp_BxT))
-        trained = jnp.sum(mask_BxT, dtype=jnp.float32)
+        learner_BxT: Any = batch.old_logp_BxT
+        if learner_BxT is None:
+            learner_BxT = jax.lax.stop_gradient(scores["logp"])
+            mask_BxT = jnp.where(normalizers.get(STEP, 0) % updates == 0, mask_BxT, 0.0)
+        gap_BxT = jnp.abs(learner_BxT - jnp.asarray(batch.sampler_logp_BxT))
+        measured = jnp.sum(mask_BxT, dtype=jnp.float32)
         own = {
-            f"{NAME}/mean": (masked_sum(mask_BxT, gap_BxT), trained),
+            f"{NAME}/mean": (masked_sum(mask_BxT, gap_BxT), measured),
             f"{NAME}/histogram": histogram_.histogram(gap_BxT, mask_BxT),
         }
         return value, {**metrics, **own}

@@ -31,7 +31,7 @@ def engine_ask(model: Model, params: Any, chat: Chat, shape: EngineShape, max_ne
             engine = Engine(model, params(), shape, stop_ids=chat.stop_ids, mesh=None if single else mesh)
             engines.append(engine)
         # Equal questions get equal answers, and are asked once; one that leaves no room for an answer gets none.
-        ids = [tuple(chat.prompt_ids(conversation)) for conversation in conversations]
+        ids = [tuple(prompt) for prompt in chat.prompts_ids(conversations)]
         asked = [one for one in dict.fromkeys(ids) if len(one) < shape.max_length]
         greedy = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens)
         requests = [Request(str(number), list(one), params=greedy) for number, one in enumerate(asked)]

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from lrm_align.batch import Batch
 from lrm_align.models import Model, partition
 from lrm_align.objectives import Objective
+from lrm_align.rl.against_sampler import against_sampler
 from lrm_align.rl.batches import Packed, Rows, pack, rows_for
 from lrm_align.rl.gap import with_gap
 from lrm_align.rl.settings import RLSettings
@@ -87,7 +88,10 @@ class Learner:
             schedule, reference = synced(schedule, settings.sync_every, settings.mixup), reference_of(tuning)
         shared: dict[str, Any] = {"micro_batches": self.rows.pieces, "chunk": settings.chunk or None}
         shared |= {"temperature": settings.temperature, "reference": reference}
-        self._step_fn = make_step(model, with_gap(objective), schedule, tuning, skip_empty=True, **shared)
+        if settings.old_logp == "sampler":
+            objective = against_sampler(objective)
+        objective = with_gap(objective, settings.updates)
+        self._step_fn = make_step(model, objective, schedule, tuning, skip_empty=True, **shared)
         needs = {"logp"} if settings.old_logp == "recomputed" else set()
         needs |= {"logp", REFERENCE_LOGP} if settings.kl_in_reward else set()
         self._scorer = make_scorer(model, tuning, frozenset(needs), **shared) if needs else None
@@ -137,11 +141,25 @@ class Learner:
             self.state, values = self._update(self.state, self._frozen, batch)
         return values
 
-    def save(self) -> bool:
-        """Starts writing a checkpoint; whether there is a place for one."""
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """What `save` was given with the checkpoint that this run goes on from; None without one."""
+        return None if self._checkpoints is None else self._checkpoints.report
+
+    def save(self, report: Mapping[str, Any] | None = None) -> bool:
+        """Starts writing a checkpoint, with plain values beside it; whether there is a place for one."""
         if self._checkpoints is not None:
-            self._checkpoints.save(self.state)
+            self._checkpoints.save(self.state, report)
         return self._checkpoints is not None
+
+    def check(self) -> None:
+        """Looks whether the checkpoint that is under way has failed.
+
+        Raises:
+          CannotWriteError: it has.
+        """
+        if self._checkpoints is not None:
+            self._checkpoints.check()
 
     def close(self) -> None:
         """Waits until all checkpoints are written."""
@@ -153,10 +171,10 @@ class Learner:
         return self.params(), self.state.trainable
 
     def _global(self, batch: Batch) -> Batch:
-        """This host's rows, on the mesh."""
-        each = self.rows.number // jax.process_count()
-        begin = jax.process_index() * each
-        mine = jax.tree.map(lambda a: a[begin : begin + each], batch)
+        """This process's rows, on the mesh."""
+        share = sharding.share(self._mesh, self._model.rules)
+        each = self.rows.number // share.hosts
+        mine = jax.tree.map(lambda a: a[share.host * each : (share.host + 1) * each], batch)
         return sharding.global_batch(mine, self._mesh, self._model.rules)
 
     def _compiled(self, scorer: Callable[..., Any], batch: Batch) -> Any:

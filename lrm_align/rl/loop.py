@@ -1,11 +1,14 @@
 """An RL run, from top to bottom: take groups, give credit, update, show."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
+from lrm_align import processes, stopping
 from lrm_align.advantages import Transform, broadcast
 from lrm_align.batch import Batch
 from lrm_align.chat import Chat
@@ -16,7 +19,7 @@ from lrm_align.rl.learner import Learner
 from lrm_align.rl.reporter import Clock, Reporter
 from lrm_align.rl.settings import RLSettings
 from lrm_align.rl.task import Task, Tickets
-from lrm_align.training.loop import EXIT_TERMINATED, Termination
+from lrm_align.training.loop import AT_THE_STEP, kept
 from lrm_align.training.metrics import Window
 from lrm_align.training.scores import REFERENCE_LOGP
 
@@ -66,7 +69,8 @@ def reinforce(
     Raises:
       UserError: rewards that are no numbers, or none in many steps.
       NotFiniteError: an update gave NaN or infinity; the last checkpoint stays.
-      SystemExit: 143, after SIGTERM: the state was saved, and the same call goes on from there.
+      CannotWriteError: a checkpoint or the metrics could not be written; the checkpoint before stays.
+      Stopped: after Ctrl-C or SIGTERM: the state was saved, and the same call goes on from there.
     """
     begin, every = learner.step, settings.checkpoint_every
     if begin:
@@ -74,35 +78,49 @@ def reinforce(
     creditor = Creditor(task, advantage, settings.groups, settings.samples)
     accept = has_spread(task) if settings.dynamic else lambda group: True
     report = Reporter(settings, tickets, chat, workdir, begin, log)
-    try:
-        with Termination() as termination:
-            for step in range(begin, settings.steps):
-                clock, window = Clock(), Window()
-                try:
-                    taken = source.take(step, learner.params(), accept, lambda: termination.asked)
-                except StoppedError as stopped:
-                    if every and step > begin and step % every:
-                        learner.save()  # else it was when the step before ended
-                    log(f"SIGTERM: {stopped}" + (f"; step {step} is saved" if every and step else ""))
-                    raise SystemExit(EXIT_TERMINATED) from None
-                clock.lap("rollout", grading=taken.grading_s)
-                credit, batches = prepare(learner, taken.groups, creditor, settings)
-                clock.lap("credit")
-                for batch in batches:
-                    window.add(step, learner.update(batch))
-                clock.lap("train")
-                report.add(step, taken, credit, window, clock)
-                done = step + 1
-                if every and (done % every == 0 or done == settings.steps or termination.asked):
-                    learner.save()
-                if termination.asked:
-                    log(f"SIGTERM: stopped after step {done}" + (", which is saved" if every else ""))
-                    raise SystemExit(EXIT_TERMINATED)
+    report.restore(learner.report)
+    with stopping.deferred(AT_THE_STEP) as asked, _closing(report, learner):
+        stops = processes.Highest()
+        for step in range(begin, settings.steps):
+            clock, window = Clock(), Window()
+            try:
+                taken = source.take(step, learner.params(), accept, lambda: asked() is not None)
+            except StoppedError as stopped:
+                saved = step
+                if processes.count() > 1:  # the others wait for the groups, and cannot save with this one
+                    saved -= step % every if every else 0
+                elif every and step > begin and step % every:
+                    learner.save(report.saved())  # else it was when the step before ended
+                raise stopping.Stopped(
+                    asked() or signal.SIGTERM, f"{stopped}; {kept(saved if every else None)}"
+                ) from None
+            clock.lap("rollout", grading=taken.grading_s)
+            credit, batches = prepare(learner, taken.groups, creditor, settings)
+            clock.lap("credit")
+            for batch in batches:
+                window.add(step, learner.update(batch))
+            clock.lap("train")
+            report.add(step, taken, credit, window, clock)
+            done, stop = step + 1, stops.of(asked() or 0)
+            learner.check()
+            if every and (done % every == 0 or done == settings.steps or stop):
+                learner.save(report.saved())
+            if stop:
+                raise processes.AllStop(stop, kept(done if every else None))
         source.close()
-    finally:
-        report.close()
-        learner.close()
+        # A signal of the last step, of which the others have not heard yet.
+        if stop := max(processes.each("the last step", asked() or 0)):
+            raise processes.AllStop(stop, kept(settings.steps if every else None))
     return Learned(*learner.trained(), report.rows)
+
+
+@contextlib.contextmanager
+def _closing(report: Reporter, learner: Learner) -> Iterator[None]:
+    """What was begun is written at the end, also on the way out of a failure, and nothing else."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(learner.close)
+        stack.callback(report.close)
+        yield
 
 
 def prepare(
@@ -135,7 +153,7 @@ def prepare(
 
 def _with_credit(packed: Packed, scores: dict[str, Any], advantage_GxN: np.ndarray, settings: RLSettings) -> Batch:
     batch = packed.batch
-    old = {"recomputed": scores.get("logp"), "sampler": batch.sampler_logp_BxT, "none": None}[settings.old_logp]
+    old = scores.get("logp") if settings.old_logp == "recomputed" else None
     if advantage_GxN.size:
         advantage_BxT = np.asarray(broadcast(advantage_GxN, packed.sample_BxS, batch.segment_ids_BxT), np.float32)
     else:

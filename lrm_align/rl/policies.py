@@ -4,6 +4,7 @@ A policy is one safetensors file of what trains (adapters, or all weights), unde
 checksum, and a manifest that is created once and last. It says which model, tokenizer and recipe the policy is of.
 """
 
+import contextlib
 import hashlib
 import math
 import re
@@ -15,10 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
-from lrm_align.errors import UserError
-from lrm_align.models import LoraKernel, safetensors_io
+from lrm_align import atomic_files
+from lrm_align.errors import UserError, cannot_write
+from lrm_align.models import LoraKernel, partition, safetensors_io
 from lrm_align.rl import sealed
 
 KIND = "lrm_align.policy/1"
@@ -109,7 +110,7 @@ def publish(
                 sealed.remove(place)
             _copied(local, root / data)
         except OSError as error:
-            raise UserError(f"cannot write policy {number} in {root}: {error.strerror or error}") from error
+            raise cannot_write(f"policy {number} in {root}", error) from error
     fields = {"number": number, "data": data, "bytes": size, "sha256": sha256, "about": dict(about)}
     try:
         sealed.create(place, KIND, fields)
@@ -150,9 +151,9 @@ def read(directory: epath.PathLike, number: int, like: Any, about: Mapping[str, 
     _check_about(place, found, about)
     path = root / found.data
     with tempfile.TemporaryDirectory() as scratch:
-        local = epath.Path(path) if sealed.is_local(path) else epath.Path(scratch) / "policy"
+        local = epath.Path(path) if atomic_files.is_local(path) else epath.Path(scratch) / "policy"
         try:
-            checked = _copied(path, None if sealed.is_local(path) else local)
+            checked = _copied(path, None if atomic_files.is_local(path) else local)
         except FileNotFoundError:
             if _manifest(root, number) is None:
                 raise GoneError(f"{place}: was removed") from None
@@ -226,17 +227,13 @@ def _mismatch(path: epath.Path, found: Manifest, checked: tuple[str, int]) -> st
 def _copied(source: epath.Path | Path, target: epath.Path | Path | None) -> tuple[str, int]:
     """(sha256, bytes) of a file, copied on the way where there is a target."""
     digest, size = hashlib.sha256(), 0
-    with epath.Path(source).open("rb") as file:
-        copy = None if target is None else epath.Path(target).open("wb")
-        try:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                if copy is not None:
-                    copy.write(chunk)
-        finally:
+    writing = contextlib.nullcontext() if target is None else atomic_files.writing(target)
+    with epath.Path(source).open("rb") as file, writing as copy:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
             if copy is not None:
-                copy.close()
+                copy.write(chunk)
     return digest.hexdigest(), size
 
 
@@ -254,12 +251,7 @@ def _write_file(path: Path, weights: Any, writes: bool) -> None:
 
 
 def _reader(leaf: Any) -> Callable[[], np.ndarray]:
-    def on_host() -> np.ndarray:
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
-        return np.asarray(leaf)
-
-    return on_host
+    return lambda: partition.on_host(leaf)
 
 
 def _structured(local: epath.Path, path: epath.Path, like: Any) -> Any:

@@ -16,7 +16,7 @@ from lrm_align.rl.group import Taken
 from lrm_align.rl.settings import RLSettings
 from lrm_align.rl.table import RolloutTable
 from lrm_align.rl.task import Tickets
-from lrm_align.training.metrics import Window, Writer
+from lrm_align.training.metrics import SKIPPED, Saved, Window, Writer, skipped
 
 MOST_UNREWARDED = 20  # steps in a row in which no sample has a reward, after which the run ends: ours
 _SECONDS_BETWEEN_LINES = 5.0
@@ -109,6 +109,22 @@ class Reporter:
             self._log(progress(step + 1, settings.steps, self._left(step), row))
             self._line_at = time.monotonic()
 
+    def saved(self) -> Saved:
+        """Writes what was reported, and gives what a checkpoint keeps of the rest.
+
+        Raises:
+          CannotWriteError: the files could not be written.
+        """
+        if self._writer is not None:
+            self._writer.flush()
+        if self._table is not None:
+            self._table.flush()
+        return {"unrewarded": self._unrewarded}
+
+    def restore(self, saved: Saved | None) -> None:
+        """Goes on from a checkpoint, of whatever version."""
+        self._unrewarded = (saved or {}).get("unrewarded", 0)
+
     def close(self) -> None:
         """Writes what was reported."""
         if self._writer is not None:
@@ -130,11 +146,13 @@ class Reporter:
     def _warn(self, step: int, taken: Taken, credit: Credit, row: Row) -> None:
         if not taken.groups:
             self._log(
-                f"warning: step {step}: none of {len(taken.dropped)} groups has spread, and the step learns nothing; "
+                f"warning: step {step}: none of {len(taken.dropped)} groups has spread; {skipped(row)}; "
                 "other prompts, a higher temperature, a finer reward or more config.rl.max_refills would help"
             )
             return
         found = watch.warnings(step, taken.groups, credit.rewards, credit.group, row.get(f"{gap.NAME}/mean"))
+        if row[SKIPPED]:
+            found["skipped"] = f"of {self._settings.updates}, {skipped(row)}"
         for warning in found.values():
             self._log(f"warning: step {step}: {warning}")
         self._unrewarded = self._unrewarded + 1 if "unscored" in found else 0

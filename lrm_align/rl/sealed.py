@@ -1,22 +1,19 @@
 """Small JSON objects that are created once and never changed: how jobs that share only a bucket talk.
 
-An object is one line with a checksum of its own. A name is taken by whoever creates it first, exclusively on a local
-disk (by a hard link); a store is looked at before and after. What a kill cut short does not exist for readers, and may
-be created anew. Nothing is renamed or appended to.
+An object is one line with a checksum of its own. A name is taken by whoever creates it first (`atomic_files`). What a
+kill cut short does not exist for readers, and may be created anew. Nothing is renamed or appended to.
 """
 
 import hashlib
 import json
-import os
 import re
-import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from lrm_align.errors import UserError
+from lrm_align import atomic_files
+from lrm_align.errors import UserError, cannot_write
 
 _NUMBERED = re.compile(r"(\d{8,})\.json")
 
@@ -43,14 +40,18 @@ def create(path: epath.Path, kind: str, fields: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if read(path, kind) is not None:
             raise TakenError(f"{path}: is there already")
-        if is_local(path):
-            _create_exclusively(Path(path), text)
-            return
-        path.write_bytes(text.encode())
-        if path.read_bytes() != text.encode():
-            raise TakenError(f"{path}: another job created it at the same time")
+        try:
+            atomic_files.create_text(path, text)
+        except FileExistsError:
+            # `read` has just found nothing whole there: what a kill cut, or what another job made in the meantime.
+            if path.read_bytes().endswith(b"}\n"):
+                raise TakenError(f"{path}: another job created it at the same time") from None
+            remove(path)
+            atomic_files.create_text(path, text)
+    except FileExistsError:
+        raise TakenError(f"{path}: another job created it at the same time") from None
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
 
 
 def read(path: epath.Path, kind: str) -> dict[str, Any] | None:
@@ -101,34 +102,12 @@ def numbers(directory: epath.Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def is_local(path: epath.Path) -> bool:
-    """Whether a path lies on a disk of this machine, as far as its name says."""
-    return "://" not in os.fspath(path)
-
-
 def remove(path: epath.Path) -> None:
     """Removes a file that may be gone already."""
     try:
         path.unlink()
     except FileNotFoundError:
         return
-
-
-def _create_exclusively(path: Path, text: str) -> None:
-    """Creates a local file whole or not at all: a hard link is exclusive, and shows no half-written file."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    scratch.write_text(text, encoding="utf-8")
-    try:
-        try:
-            os.link(scratch, path)
-        except FileExistsError:
-            # `read` has just found nothing whole there: what a kill cut, or what another job made in the meantime.
-            if path.read_bytes().endswith(b"}\n"):
-                raise TakenError(f"{path}: another job created it at the same time") from None
-            path.unlink()
-            os.link(scratch, path)
-    finally:
-        scratch.unlink()
 
 
 def _seal(fields: dict[str, Any]) -> str:

@@ -17,8 +17,11 @@ class RLSettings:
       samples: N of a group.
       inner_epochs: μ, passes over the groups of a step.
       minibatches: updates of a pass; each takes groups / minibatches whole groups.
-      old_logp: what ratios are taken against: "recomputed" by the learner before the updates of a step, the
-        "sampler"'s, or "none", where a step is one update by the policy that sampled, and the ratio is 1.
+      old_logp: what ratios are taken against: "recomputed" by the learner before the updates of a step; the
+        "sampler"'s, which saves that pass and wants samples of the whole distribution and no correction (see
+        `rl.against_sampler`); or "none", where a step is one update by the policy that sampled, and the ratio is 1.
+        The gap between sampler and learner is measured on all tokens of a step, but with "sampler" on those of its
+        first minibatch, with the learner's own log-probabilities.
       kl_in_reward: whether the advantages read log π - log π_ref of each sample (`advantages.kl_in_reward`).
       dynamic: whether groups without spread are dropped, and replaced as far as the source can.
       temperature: of sampling; divides the learner's logits.

@@ -139,8 +139,9 @@ def warnings(
     if gap_mean is not None and gap_mean > LARGE_GAP and stale == 0:
         found["gap"] = (
             f"sampler and learner give the same tokens log-probabilities that differ by {gap_mean:.3f} nats on average "
-            f"with equal weights; below {LARGE_GAP} is usual. Are dtype, temperature or attention different? "
-            'config.rl.old_logp = "recomputed" and a truncated importance weight limit the harm'
+            f"with equal weights; below {LARGE_GAP} is usual. Are dtype, temperature or attention different, or did "
+            'top_k, top_p or min_p leave out much? config.rl.old_logp = "recomputed" and a truncated importance weight '
+            "limit the harm"
         )
     return found
 
@@ -244,4 +245,4 @@ def _no_spread(traces: Sequence[Trace], credit: Group) -> str:
         cause = "the samples of a prompt earn the same: other prompts, a higher temperature or a finer reward may help"
     if len({trace.completion_ids.tobytes() for trace in traces}) * 2 <= len(traces):
         cause += "; most samples are copies of each other: is the temperature too low?"
-    return f"no group of {len(scored)} has spread, and the step learns nothing: {cause}"
+    return f"no group of {len(scored)} has spread, and the rewards teach nothing: {cause}"

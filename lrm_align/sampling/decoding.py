@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from lrm_align.models import Model
+from lrm_align.models import Model, host_memory
 from lrm_align.sampling import programs
 from lrm_align.sampling.request import Completion, Request
 from lrm_align.sampling.table import SlotTable
@@ -40,7 +40,7 @@ class Decoding:
     def __init__(self, engine: "Engine", decoder: tuple[Model, Any]):
         self._engine, self._decoder, self._shape = engine, decoder, engine.lane
         self._cache = engine.on_mesh(programs.new_cache, decoder[0], self._shape.slots, self._shape.max_length)
-        self._key = jax.random.key(engine.seed)
+        self._key, self._trimmed = jax.random.key(engine.seed), False
         self._stop_ids = np.asarray(engine.stop_ids or (programs.UNUSED,), np.int32)
         self._ready: collections.deque[_Ready] = collections.deque()
         self.table = SlotTable(self._shape, engine.stop_ids)
@@ -62,11 +62,12 @@ class Decoding:
             self._insert(free)
             yield from self.table.finished()
 
-    def step(self, more: bool) -> int:
+    def step(self, more: bool, steps: int | None = None) -> int:
         """One call of the device and one look of the host; returns the decoded tokens.
 
         Args:
           more: somebody waits for a slot, so that the device returns early when some are idle.
+          steps: tokens a slot, where not as many as the shape says.
         """
         engine, table = self._engine, self.table
         idle = self._shape.idle if self._ready or more else self._shape.slots
@@ -79,9 +80,14 @@ class Decoding:
             table.forced(),
             self._stop_ids,
             np.int32(idle),
+            np.int32(min(steps or self._shape.steps_per_call, self._shape.steps_per_call)),
             engine.vocab_size,
         )
-        return table.advance(jax.device_get(decoded))
+        found = jax.device_get(decoded)
+        if engine.on_cpu and not self._trimmed:  # the first call may have compiled
+            self._trimmed = True
+            host_memory.trim()
+        return table.advance(found)
 
     def drop(self, unwanted: Callable[[Request], bool]) -> None:
         """Forgets the samples of requests that nobody wants any more."""

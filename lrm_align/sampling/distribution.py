@@ -175,7 +175,7 @@ def draw(
         return jnp.take_along_axis(values_BxV, token_B[:, None], 1)[:, 0]
 
     sampler_logp_B = jnp.where(greedy_B, 0.0, at_token(l_BxV) - top_B - jnp.log(total_B))
-    logp_BxV = logits_BxV - jax.nn.logsumexp(logits_BxV, axis=1, keepdims=True)
+    logp_BxV = jax.nn.log_softmax(logits_BxV, axis=1)
     possible_BxV = logits_BxV > -jnp.inf
     entropy_B = -jnp.sum(jnp.where(possible_BxV, jnp.exp(logp_BxV) * logp_BxV, 0.0), axis=1)
     return token_B, sampler_logp_B, at_token(logp_BxV), entropy_B

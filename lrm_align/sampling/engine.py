@@ -10,16 +10,14 @@ import jax
 import numpy as np
 
 from lrm_align.errors import UserError
-from lrm_align.models import Model, partition
-from lrm_align.models.decoder import unstacked
+from lrm_align.models import Model, host_memory, partition
+from lrm_align.models.decoder import unstacked_on_host
 from lrm_align.sampling.decoding import Decoding
 from lrm_align.sampling.lanes import side_by_side
 from lrm_align.sampling.request import Completion, Request
 from lrm_align.sampling.shape import EngineShape, asked_for
 
 UNROLL_UP_TO = 1024  # positions of a slot
-
-_unstacked = jax.jit(unstacked)
 
 
 class Engine:
@@ -60,7 +58,10 @@ class Engine:
         self.vocab_size = vocab_size or model.config.vocab_size
         self.stop_ids = tuple(sorted(set(stop_ids)))
         self.seed = seed
-        self.lanes = shape.lanes if mesh is None and partition.platform() == "cpu" else 1
+        self.on_cpu = mesh is None and partition.platform() == "cpu"
+        if self.on_cpu:
+            host_memory.give_back_arrays()
+        self.lanes = shape.lanes if self.on_cpu else 1
         self.lane, self._lock = shape.lane if self.lanes > 1 else shape, threading.Lock()
         beyond = [i for i in self.stop_ids if not 0 <= i < self.vocab_size]
         if beyond:
@@ -154,12 +155,14 @@ class Engine:
     def _decoder(self) -> tuple[Model, Any]:
         """The model and parameters that decode: on a CPU with unrolled layers, which takes half the time a token.
 
-        It reads a slot's whole cache for each token, and holds the weights twice while it runs: not for long slots, nor
-        for accelerators.
+        It reads a slot's whole cache for each token: not for long slots, nor for accelerators. Nor for weights of
+        another dtype, all of which the compiler would cast before the loop over tokens, and hold twice.
         """
-        if self.mesh is not None or partition.platform() != "cpu" or self.shape.max_length > UNROLL_UP_TO:
+        if not self.on_cpu or self.shape.max_length > UNROLL_UP_TO:
             return self.model, self.params
-        return dataclasses.replace(self.model, scan=False), _unstacked(self.params)
+        if any(leaf.dtype != self.model.dtype for leaf in jax.tree.leaves(self.params["layers"])):
+            return self.model, self.params
+        return dataclasses.replace(self.model, scan=False), unstacked_on_host(self.params)
 
     def on_mesh(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a compiled program where the parameters lie."""

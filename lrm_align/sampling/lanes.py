@@ -27,7 +27,7 @@ def side_by_side(lanes: Sequence[Lane[T]], watch: Watch | None) -> Iterator[T]:
 
     Args:
       lanes: watch -> iterator, each run in its own thread. A lane calls its watch often: that is where it is stopped
-        once another has failed, or nobody wants more.
+        once another has failed, nobody wants more, or the process ends.
       watch: called with what the lanes tell theirs, in the caller's thread.
 
     Raises:
@@ -40,7 +40,7 @@ def side_by_side(lanes: Sequence[Lane[T]], watch: Watch | None) -> Iterator[T]:
     enough = threading.Event()
 
     def watched(count: int) -> None:
-        if enough.is_set():
+        if enough.is_set() or not threading.main_thread().is_alive():
             raise _EnoughError
         found.put(_Watched(count))
 
@@ -53,7 +53,8 @@ def side_by_side(lanes: Sequence[Lane[T]], watch: Watch | None) -> Iterator[T]:
         else:
             found.put(_Ended(None))
 
-    threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes]
+    # Not daemons: a thread of JAX's that is still at work when the interpreter is taken down aborts the process.
+    threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes]
     for thread in threads:
         thread.start()
     running = len(threads)

@@ -89,9 +89,10 @@ def decode(
     forced_SxB: jax.Array,
     stop_ids_A: jax.Array,
     idle: jax.Array,
+    steps: jax.Array,
     vocab_size: int,
 ) -> tuple[AnyCache, Decoded]:
-    """Decodes up to S tokens a slot, and returns early when `idle` slots stand still.
+    """Decodes up to `steps` tokens a slot, and returns early when `idle` slots stand still.
 
     Args:
       model: the model.
@@ -102,22 +103,23 @@ def decode(
       forced_SxB: tokens to take instead of a sampled one; −1 for none.
       stop_ids_A: tokens that end a completion.
       idle: scalar int32.
+      steps: scalar int32, at most S.
       vocab_size: rows of the head beyond it are padding.
     """
     S, B = forced_SxB.shape
-    head_DxV = model.head(params)
     keys_B = jax.vmap(lambda prompt, sample: jax.random.fold_in(jax.random.fold_in(key, prompt), sample))(
         slots.prompt_B, slots.sample_B
     )
 
     def running(state):
         step, _, slots, _ = state
-        return (step < S) & (jnp.sum(~slots.running_B) < idle)
+        return (step < steps) & (jnp.sum(~slots.running_B) < idle)
 
     def body(state):
         step, cache, slots, out = state
         hidden_BxD, cache = model.decode(params, cache, slots.token_B, slots.position_B)
-        logits_BxV = head_logits(hidden_BxD, head_DxV)
+        # Here and not before the loop, which a transposed copy of a tied embedding would be carried through.
+        logits_BxV = head_logits(hidden_BxD, model.head(params))
         if vocab_size < logits_BxV.shape[1]:
             logits_BxV = jnp.where(jnp.arange(logits_BxV.shape[1]) < vocab_size, logits_BxV, -jnp.inf)
         step_keys_B = jax.vmap(jax.random.fold_in)(keys_B, slots.draws_B)
@@ -151,7 +153,7 @@ def decode(
     zeros = jnp.zeros((S, B))
     out = Decoded(zeros.astype(jnp.int32), zeros, zeros, zeros, jnp.zeros(B, jnp.int32), jnp.zeros(B, jnp.int32))
     _, cache, _, out = jax.lax.while_loop(running, body, (jnp.int32(0), cache, slots, out))
-    return cache, out
+    return cache, partition.replicated(out)
 
 
 def _reason(slots: Slots, token_B, recent_BxW, remaining_B, sampled_B, stop_ids_A) -> jax.Array:

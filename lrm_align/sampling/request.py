@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lrm_align import limits
 from lrm_align.errors import UserError
 from lrm_align.sampling.interventions import Intervention
 
@@ -67,6 +68,10 @@ class Request:
     group_id: str = ""
     tags: tuple[str, ...] = ()
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.samples, int):
+            limits.count(self.samples, f"prompt {self.prompt_id!r}: samples")
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrm_align.models import Model
+from lrm_align.models import Model, partition
 from lrm_align.models.decoder import head_logits
 
 
@@ -32,7 +32,7 @@ def choice_logp(
     places_BxP = lengths_B[:, None] - 1 - back_P
     read_BxPxD = jnp.take_along_axis(hidden_BxTxD, places_BxP[:, :, None], axis=1)
     logits_BxPxV = head_logits(read_BxPxD, model.head(params))
-    return logits_BxPxV[:, :, choices_W] - jax.nn.logsumexp(logits_BxPxV, axis=-1, keepdims=True)
+    return partition.replicated(jax.nn.log_softmax(logits_BxPxV)[:, :, choices_W])
 
 
 def buckets(longest: int, shortest: int = 256) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from etils import epath
 
+from lrm_align import limits
 from lrm_align.chat import split_thinking
 from lrm_align.chat.encoder import SpanEncoder
 from lrm_align.chat.template import ChatTemplate
@@ -53,6 +54,18 @@ def check_part(part: str) -> str:
     if part not in PARTS:
         raise UserError(f"a guard judges part {part!r}; expected one of {', '.join(PARTS)}")
     return part
+
+
+def check_sizes(name: str, max_length: int, batch_tokens: int, least_mass: float) -> None:
+    """Refuses sizes that hold nothing, and a mass that is no probability.
+
+    Raises:
+      UserError: naming the one.
+    """
+    limits.count(max_length, f"guard {name}: max_length", least=1)
+    limits.count(batch_tokens, f"guard {name}: batch_tokens", least=1)
+    if not 0 <= least_mass <= 1:
+        raise UserError(f"guard {name}: least_mass is {least_mass}; it must be a probability, 0 to 1")
 
 
 def content(pair: Pair) -> str:
@@ -171,10 +184,9 @@ def load(
     """
     tokenizer = check(path_or_hub_id, kind)
     directory = hf_files.resolve(path_or_hub_id)
-    compute = {} if dtype is None else {"compute_dtype": dtype}
-    model, params = hf.load(directory, mesh=mesh, dtype=dtype, **compute)
+    model, params = hf.load(directory, mesh=mesh, **hf.dtypes(directory, dtype, mesh))
     name = str(path_or_hub_id).rstrip("/").rsplit("/", 1)[-1]
-    return make(model, params, tokenizer, name=name, version=f"model:{_fingerprint(directory)},", mesh=mesh)
+    return make(model, params, tokenizer, name=name, version=f"model:{fingerprint(directory)},", mesh=mesh)
 
 
 def difference(source: Any, known: Sequence[tuple[Messages, Sequence[tuple[str, bool]]]]) -> str:
@@ -197,7 +209,7 @@ def difference(source: Any, known: Sequence[tuple[Messages, Sequence[tuple[str, 
     return ""
 
 
-def _fingerprint(directory: epath.Path) -> str:
+def fingerprint(directory: epath.Path) -> str:
     """Of the config and of each weight file's size, first and last mebibyte: whole weights take minutes to hash."""
     digest = hashlib.sha256((directory / "config.json").read_bytes())
     for path in sorted(directory.glob("*.safetensors")):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrm_align.models import Model
+from lrm_align.models import Model, partition
 from lrm_align.models.decoder import head_logits
 from lrm_align.scoring.choice import batches, buckets
 
@@ -47,7 +47,7 @@ def _decode(
     def step(state):
         number, hidden_BxD, cache, ids_BxS, logp_BxSxW, done_B = state
         logits_BxV = head_logits(hidden_BxD, model.head(params))
-        logp_BxW = logits_BxV[:, choices_W] - jax.nn.logsumexp(logits_BxV, axis=-1, keepdims=True)
+        logp_BxW = jax.nn.log_softmax(logits_BxV)[:, choices_W]
         token_B = jnp.where(done_B, stop, jnp.argmax(logits_BxV, -1)).astype(jnp.int32)
         ids_BxS, logp_BxSxW = ids_BxS.at[:, number].set(token_B), logp_BxSxW.at[:, number].set(logp_BxW)
         hidden_BxD, cache = model.decode(params, cache, token_B, lengths_B + number)
@@ -56,7 +56,8 @@ def _decode(
     ids_BxS = jnp.full((B, new_tokens), stop, jnp.int32)
     logp_BxSxW = jnp.zeros((B, new_tokens, len(choices_W)), jnp.float32)
     state = (jnp.int32(0), last_BxD, cache, ids_BxS, logp_BxSxW, jnp.zeros(B, bool))
-    return jax.lax.while_loop(lambda s: (s[0] < new_tokens) & ~s[5].all(), step, state)[3:5]
+    found = jax.lax.while_loop(lambda s: (s[0] < new_tokens) & ~s[5].all(), step, state)[3:5]
+    return partition.replicated(found)
 
 
 def greedy(

@@ -18,6 +18,8 @@ from lrm_align.models import Model
 from lrm_align.scoring import framed
 from lrm_align.scoring.choice import choice_probabilities
 from lrm_align.scoring.score import Score
+from lrm_align.settings import takes
+from lrm_align.settings.guard_options import FrameOptions
 
 CATEGORIES = (
     "Violent Crimes", "Non-Violent Crimes", "Sex Crimes", "Child Exploitation", "Defamation", "Specialized Advice",
@@ -83,7 +85,7 @@ class LlamaGuard:
       mesh: rows of a batch come in multiples of its data and fsdp axes.
 
     Raises:
-      UserError: the tokenizer is not Llama 3's, or larger than the model's vocabulary.
+      UserError: the tokenizer is not Llama 3's, or larger than the model's vocabulary; a size that holds nothing.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class LlamaGuard:
         opened: bool = False,
         mesh: jax.sharding.Mesh | None = None,
     ):
+        framed.check_sizes(name, max_length, batch_tokens, least_mass)
         check_vocabulary(tokenizer, model.config.vocab_size)
         self.model, self.params, self.name = model, params, name
         self.encoder = SpanEncoder(tokenizer)
@@ -191,6 +194,7 @@ def check(path_or_hub_id: str) -> None:
     framed.check(path_or_hub_id, KIND)
 
 
+@takes(FrameOptions)
 def load(
     path_or_hub_id: str, mesh: jax.sharding.Mesh | None = None, dtype: str | None = None, **options: Any
 ) -> LlamaGuard:

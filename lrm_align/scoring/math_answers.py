@@ -3,9 +3,11 @@ r"""Answers to mathematical problems: exact text, exact numbers, then math-verif
 Order of the decision: the same text in one spelling is right; two numbers are right only if they are the same rational
 number, two words only if they are the same word; an expression goes to math-verify (Kydlíček, Hugging Face). Where that
 reads nothing or is out of time, the text decides, which it did before: it was another one, so the answer is wrong.
+`math_final` says what a response's answer is, `math_units` what is none of it, and both where others differ.
 """
 
 import concurrent.futures
+import functools
 import json
 import os
 import pathlib
@@ -19,14 +21,15 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import NamedTuple
 
+from lrm_align import limits
 from lrm_align.errors import UserError
-from lrm_align.scoring import math_text
+from lrm_align.scoring import math_final, math_text, math_units
 from lrm_align.scoring.score import Score
 
 WORKER = pathlib.Path(__file__).with_name("math_worker.py")
 START = 120.0  # seconds that a process may take to import its libraries
-LONGEST = 2_000  # characters of an answer; whatever is longer is no final answer
-VERSION = f"{metadata.version('math-verify')},2"  # the library's, and that of the rules around it
+LONGEST = math_units.LONGEST  # characters of an answer; whatever is longer is no final answer
+VERSION = f"{metadata.version('math-verify')},4"  # the library's, and that of the rules around it
 
 _BASED = re.compile(r"-?[0-9A-Fa-f]+_\d+")
 
@@ -53,11 +56,17 @@ class Checker:
     Args:
       seconds: for one comparison, after which its process is ended and another started.
       workers: processes.
+
+    Raises:
+      UserError: no time or no process.
     """
 
     name, version = "math-verify", VERSION
 
     def __init__(self, seconds: float = 5.0, workers: int = 1):
+        limits.count(workers, "Checker: workers", least=1)
+        if not seconds > 0:
+            raise UserError(f"Checker: seconds is {seconds}; it must be above 0")
         self.seconds = seconds
         self._workers = workers
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -93,7 +102,7 @@ class Checker:
           responses: everything the assistant said, thinking included.
         """
         found = [
-            math_text.final_answer(response, number=math_text.rational(math_text.normal(gold)) is not None)
+            math_final.final_answer(response, number=is_number(gold), expression=is_expression(gold))
             for gold, response in zip(golds, responses, strict=True)
         ]
         asked = [(gold, answer[0]) for gold, answer in zip(golds, found, strict=True) if answer]
@@ -104,7 +113,7 @@ class Checker:
                 scores.append(Score(0.0, {"answered": 0.0}))
                 continue
             verdict = next(verdicts)
-            parts = {"answered": 1.0, "boxed": float(answer[1] == math_text.BOXED)}
+            parts = {"answered": 1.0, "boxed": float(answer[1] == math_final.BOXED)}
             scores.append(Score(float(verdict.right), parts | ({"fallback": 1.0} if verdict.by == "fallback" else {})))
         return scores
 
@@ -112,9 +121,10 @@ class Checker:
         decided = _decided(gold, answer)
         if decided is not None:
             return decided
+        (_, left), (_, right) = _spelled(gold, answer)
         worker = self._idle.get()
         try:
-            said = worker.ask(_plain(gold), _plain(answer), self.seconds)
+            said = worker.ask(left, right, self.seconds)
         finally:
             self._idle.put(worker)
         if said is None or not (said[0] and said[1]):
@@ -143,8 +153,23 @@ def check_gold(gold: str, where: str) -> str:
     return gold
 
 
-def _plain(text: str) -> str:
-    return math_text.assigned(math_text.normal(text))[1]
+@functools.lru_cache(4096)
+def is_number(gold: str) -> bool:
+    """Whether a known answer is a number, so that a bare number can be the answer and words behind it a unit."""
+    return math_text.rational(math_text.assigned(math_text.normal(gold))[1]) is not None
+
+
+@functools.lru_cache(4096)
+def is_expression(gold: str) -> bool:
+    """Whether a known answer is mathematics beyond a number, and no words or letter of a choice."""
+    plain = math_text.assigned(math_text.normal(gold))[1]
+    return not is_number(gold) and math_text.gold_words(plain) is None and math_text.letter(gold) is None
+
+
+def _spelled(gold: str, answer: str) -> list[tuple[str | None, str]]:
+    """(variable, value) of both."""
+    spelled = math_text.normal(gold), math_text.normal(answer, number=is_number(gold))
+    return [math_text.assigned(text) for text in spelled]
 
 
 def _decided(gold: str, answer: str) -> Verdict | None:
@@ -153,7 +178,7 @@ def _decided(gold: str, answer: str) -> Verdict | None:
         return Verdict(False, "text")
     if (choice := math_text.letter(gold)) and math_text.words(math_text.normal(gold)) is not None:
         return Verdict(math_text.letter(answer) == choice, "words")
-    (left_name, left), (right_name, right) = (math_text.assigned(math_text.normal(text)) for text in (gold, answer))
+    (left_name, left), (right_name, right) = _spelled(gold, answer)
     if left_name and right_name and left_name != right_name:
         return Verdict(False, "text")
     if left == right:

@@ -5,15 +5,19 @@ main thread, and a power tower in one bytecode holds the interpreter against eve
 math-verify's reader of plain expressions ends in `eval`, and answers are texts of strangers.
 """
 
+import dataclasses
 import json
 import logging
 import resource
+import signal
 import sys
 
 from math_verify import LatexExtractionConfig, parse, verify
 
 MEMORY = 2 << 30  # bytes of address space, ours: a comparison has no use for more
-LATEX = (LatexExtractionConfig(boxed_match_priority=0),)
+# Units are gone before: the library takes letters for some, so that it reads 5t as 5.
+SPELLING = dataclasses.replace(LatexExtractionConfig().normalization_config, units=False)
+LATEX = (LatexExtractionConfig(boxed_match_priority=0, normalization_config=SPELLING),)
 
 
 def read(text: str) -> list:
@@ -33,6 +37,7 @@ def compare(gold: str, answer: str) -> tuple[bool, bool, bool]:
 
 def main() -> None:
     """Answers until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; this one ends with it
     logging.disable(logging.WARNING)  # it warns that we took its alarm away
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     out = sys.stdout

@@ -20,6 +20,8 @@ from lrm_align.models import Model
 from lrm_align.scoring import framed
 from lrm_align.scoring.greedy import Written, greedy
 from lrm_align.scoring.score import Score
+from lrm_align.settings import takes
+from lrm_align.settings.guard_options import WildGuardOptions
 
 LINES = ("Harmful request", "Response refusal", "Harmful response")
 REQUEST, REFUSAL, RESPONSE = range(3)
@@ -127,6 +129,7 @@ class WildGuard:
         opened: bool = False,
         mesh: jax.sharding.Mesh | None = None,
     ):
+        framed.check_sizes(name, max_length, batch_tokens, least_mass)
         check_vocabulary(tokenizer, model.config.vocab_size)
         self.model, self.params, self.name = model, params, name
         self.encoder = SpanEncoder(tokenizer)
@@ -244,6 +247,7 @@ def check(path_or_hub_id: str) -> None:
     framed.check(path_or_hub_id, KIND)
 
 
+@takes(WildGuardOptions)
 def load(
     path_or_hub_id: str, mesh: jax.sharding.Mesh | None = None, dtype: str | None = None, **options: Any
 ) -> WildGuard:

@@ -44,8 +44,7 @@ def application(service: Service, name: str, key: str, hosts: set[str] | None = 
         async def answer(request: Request) -> Response:
             if hosts is not None and _host(request) not in hosts:
                 raise RefusedError(403, f"this server answers to {', '.join(sorted(hosts))} only", code="wrong_host")
-            sent = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-            if key and not hmac.compare_digest(sent.encode(), key.encode()):
+            if key and not hmac.compare_digest(_key(request), key.encode("utf-8", "surrogateescape")):
                 raise RefusedError(401, "the API key is missing or wrong", code="invalid_api_key")
             return await endpoint(request)
 
@@ -147,7 +146,7 @@ class _Answer(Response):
 
         async def delta(number: int, delta: dict[str, str], finish: str | None = None) -> None:
             choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish}
-            await tell(protocol.chunk(*self._head, [choice]))
+            await tell(protocol.chunk(*self._head, [choice], None if self._asked.usage else protocol.ABSENT))
 
         ends = []
         try:
@@ -172,6 +171,13 @@ class _Answer(Response):
 def _message(end: Piece) -> dict[str, str]:
     thought = {THOUGHT: end.thought} if end.thought else {}
     return {"role": "assistant", ANSWER: end.answer or "", **thought}
+
+
+def _key(request: Request) -> bytes:
+    """The key that a client sends; the scheme is in any case (RFC 9110, section 11.1)."""
+    sent = request.headers.get("authorization", "").encode("latin-1")  # the bytes that came
+    scheme, _, key = sent.strip(b" \t").partition(b" ")
+    return key.strip(b" \t") if scheme.lower() == b"bearer" else b""
 
 
 def _host(request: Request) -> str:

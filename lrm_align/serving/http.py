@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lrm_align.errors import UserError
 from lrm_align.serving.protocol import RefusedError
-from lrm_align.serving.settings import ServeSettings
+from lrm_align.settings.serving import ServeSettings
 
 HEADER_BYTES = 16 * 1024
 KEEP_ALIVE = 15  # seconds between two requests on a connection

@@ -6,17 +6,23 @@ Source of the names: https://platform.openai.com/docs/api-reference/chat, and fo
 
 import dataclasses
 import json
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lrm_align import untrusted
 from lrm_align.errors import UserError
 from lrm_align.sampling import SamplingParams
-from lrm_align.serving.settings import ServeSettings
+from lrm_align.settings.serving import ServeSettings
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 MOST_STOPS = 4
+STREAM_OPTIONS = ("include_usage", "include_obfuscation")
 # Named by clients as a matter of course; they change nothing here, or nothing at these values.
-IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"}
+IGNORED = {
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_options",
+    "prompt_cache_retention", "parallel_tool_calls",
+}  # fmt: skip
 NEUTRAL: Mapping[str, Sequence[Any]] = {
     "frequency_penalty": (None, 0),
     "presence_penalty": (None, 0),
@@ -32,7 +38,11 @@ NEUTRAL: Mapping[str, Sequence[Any]] = {
     "audio": (None,),
     "prediction": (None,),
     "reasoning_effort": (None,),
+    "moderation": (None,),
+    "verbosity": (None, "medium"),
+    "web_search_options": (None,),
 }
+ABSENT: Mapping[str, Any] = types.MappingProxyType({})  # what is not there, where null says something else
 FINISH = {"stop": "stop", "length": "length", "intervention": "content_filter"}
 
 
@@ -63,7 +73,9 @@ class RefusedError(Exception):
         """Whether and when it helps to come again; OpenAI's client reads both."""
         if self.retry:
             return {"retry-after": str(self.retry)}
-        return {"x-should-retry": "false"}
+        # RFC 9110, section 15.5.2: a 401 says how to authenticate.
+        challenge = {"www-authenticate": "Bearer"} if self.status == 401 else {}
+        return {"x-should-retry": "false", **challenge}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +130,9 @@ def parse(body: bytes, name: str, settings: ServeSettings, room: int) -> Asked:
     seed = _number(known, "seed", None, int, None, None)
     stops = _stops(known.pop("stop", None))
     stream = _flag(known.pop("stream", None), "stream")
-    options = known.pop("stream_options", None) or {}
-    if not isinstance(options, dict):
-        raise _wrong("stream_options", f"is {_shown(options)}; it must be an object")
-    usage = _flag(options.get("include_usage"), "stream_options.include_usage")
+    usage = _usage(known.pop("stream_options", None), stream)
     if known:
-        raise _wrong(sorted(known)[0], "is unknown here", code="unknown_parameter")
+        raise _wrong(sorted(known)[0][:200], "is unknown here", code="unknown_parameter")
     try:
         return Asked(messages, SamplingParams(**params), samples, stops, seed, stream, usage)
     except UserError as error:
@@ -137,11 +146,17 @@ def completion(id: str, created: int, name: str, choices: Sequence[Mapping[str, 
 
 
 def chunk(
-    id: str, created: int, name: str, choices: Sequence[Mapping[str, Any]], usage: Mapping[str, Any] | None = None
+    id: str, created: int, name: str, choices: Sequence[Mapping[str, Any]], usage: Mapping[str, Any] | None = ABSENT
 ) -> Any:
-    """A piece of a streamed answer."""
-    head = {"id": id, "object": "chat.completion.chunk", "created": created, "model": name}
-    return {**head, "choices": list(choices), **({} if usage is None else {"usage": dict(usage)})}
+    """A piece of a streamed answer.
+
+    Args:
+      id, created, name: the same in every piece.
+      choices: what is new.
+      usage: token counts, in the last piece; None in those before it; `ABSENT` where the client did not ask for them.
+    """
+    head = {"id": id, "object": "chat.completion.chunk", "created": created, "model": name, "choices": list(choices)}
+    return head if usage is ABSENT else {**head, "usage": usage}
 
 
 def model(name: str, created: int) -> Any:
@@ -150,13 +165,10 @@ def model(name: str, created: int) -> Any:
 
 
 def _json(body: bytes) -> dict[str, Any]:
-    def refuse(text: str) -> None:
-        raise ValueError(f"{text} is not a number of JSON")
-
     try:
-        fields = json.loads(body.decode("utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(400, f"the body is not JSON: {str(error)[:200]}", code="invalid_json") from None
+        fields = untrusted.parse_json(body, "the body")
+    except UserError as error:
+        raise RefusedError(400, str(error)[:300], code="invalid_json") from None
     if not isinstance(fields, dict):
         raise RefusedError(400, f"the body is {_shown(fields)}; it must be a JSON object", code="invalid_json")
     return fields
@@ -198,6 +210,21 @@ def _stops(found: Any) -> tuple[str, ...]:
     if not sound or len(stops) > MOST_STOPS:
         raise _wrong("stop", f"is {_shown(found)}; it must be at most {MOST_STOPS} strings of 1 to 200 characters")
     return tuple(stops)
+
+
+def _usage(options: Any, stream: bool) -> bool:
+    """Whether the tokens of a stream are to be counted in it."""
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise _wrong("stream_options", f"is {_shown(options)}; it must be an object")
+    if not stream:
+        raise _wrong("stream_options", "says nothing without stream = true; leave it out or stream the answer")
+    # Obfuscation hides the length of tokens from who can see encrypted traffic; there is none here to hide.
+    flags = {name: _flag(value, f"stream_options.{name}") for name, value in options.items() if name in STREAM_OPTIONS}
+    if unknown := sorted(set(options) - set(flags)):
+        raise _wrong(f"stream_options.{unknown[0][:200]}", "is unknown here", code="unknown_parameter")
+    return flags.get("include_usage", False)
 
 
 def _number(fields: dict[str, Any], name: str, default: Any, kind: type, low: Any, high: Any) -> Any:

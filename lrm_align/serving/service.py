@@ -17,8 +17,8 @@ from lrm_align.provenance import Source
 from lrm_align.sampling import Request
 from lrm_align.sampling.live import Ended, Event, Failed, FullError, Grown, Live
 from lrm_align.serving.protocol import FINISH, Asked, RefusedError
-from lrm_align.serving.settings import ServeSettings
 from lrm_align.serving.text import THOUGHT, Parts, TextStream
+from lrm_align.settings.serving import ServeSettings
 
 READERS = 2  # threads that turn conversations into ids
 
@@ -167,7 +167,7 @@ class _Sample:
     """One sample on its way to text."""
 
     def __init__(self, chat: Chat, asked: Asked):
-        self._text, self._parts = TextStream(chat), Parts(chat.think_open_in_prompt, asked.stops)
+        self._text, self._parts = TextStream(chat), Parts(chat.thinking, asked.stops)
         self._tokens = self._thought = self._injected = 0
 
     def hear(self, event: Grown | Ended) -> list[Piece]:

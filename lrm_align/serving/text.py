@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from lrm_align.chat import THINK_CLOSE, THINK_OPEN, Chat, split_thinking
+from lrm_align.chat import Chat, split_thinking
+from lrm_align.chat.thinking_form import BY_PROMPT, ThinkingForm
 
 THOUGHT, ANSWER = "reasoning_content", "content"  # as clients of reasoning models name them
 _BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character yet
@@ -10,7 +11,9 @@ _LONGEST = 16  # ids that wait: a character has at most 4 bytes, and damaged tex
 
 
 class TextStream:
-    """The text of a completion, piece by piece; all pieces together are `chat.completion_text` of all ids.
+    """The text of a completion, piece by piece, in the model's own marks of thinking.
+
+    All pieces together are what `chat.completion_text` says of all ids, once they have everybody's marks.
 
     Damaged text does not wait for its end, so that an id costs the same whatever came before. Where a decoder has no
     place to cut it (SentencePiece's, whose broken bytes depend on all of their neighbours), it is shown as it stands.
@@ -19,7 +22,7 @@ class TextStream:
     def __init__(self, chat: Chat):
         self._chat = chat
         self._stops = set(chat.stop_ids)
-        self._marks = {chat.encoder.control.get(mark) for mark in (THINK_OPEN, THINK_CLOSE)}
+        self._marks = {chat.encoder.control.get(mark) for mark in (chat.thinking.open, chat.thinking.close)}
         self._run: list[int] = []  # since the last place where a character ended
         self._shown = 0  # ids of the run whose text is out
         self._ended = False
@@ -73,23 +76,23 @@ class TextStream:
 class Parts:
     """Cuts a growing text into (part, text) pieces: thought, then answer, each without space around it.
 
-    A stream cannot know whether another `</think>` will come: here the thought ends at the first one, a later one is
-    text of the answer, and without `<think>` in front there is no thought. Only `whole`, which has seen the end, agrees
-    with `split_thinking` on all texts, as judges read them; on those with one thought in front both say the same.
-    What may be the beginning of a mark or of a stop string waits until it is clear.
+    A stream cannot know whether another mark of an end will come: here the thought ends at the first one, a later one
+    is text of the answer, and without a beginning in front there is no thought. Only `whole`, which has seen the end,
+    agrees with `split_thinking` on all texts, as judges read them; on those with one thought in front both say the
+    same. What may be the beginning of a mark or of a stop string waits until it is clear.
 
     Args:
-      opened: the prompt ends inside the thought.
+      form: of the model's thoughts.
       stops: strings that end the answer; they are not part of it. The thought, up to the first mark, may hold them.
 
     Attributes:
       part: that the text is in; None before it is clear.
-      closes: how many `</think>` have come.
+      closes: how many marks of an end have come.
       stopped: a stop string has come.
     """
 
-    def __init__(self, opened: bool, stops: Sequence[str] = ()):
-        self._opened, self._stops = opened, tuple(stops)
+    def __init__(self, form: ThinkingForm, stops: Sequence[str] = ()):
+        self._form, self._stops = form, tuple(stops)
         self.part: str | None = None
         self._pending = ""  # not looked through yet
         self._space = ""  # space that is part of the text only if more follows
@@ -108,12 +111,13 @@ class Parts:
         if self.part is None:
             self._begin(last)
         if self.part == THOUGHT:
-            at = self._pending.find(THINK_CLOSE)
-            cut = at if at >= 0 else len(self._pending) - (0 if last else _beginning(self._pending, [THINK_CLOSE]))
+            close = self._form.close
+            at = self._pending.find(close)
+            cut = at if at >= 0 else len(self._pending) - (0 if last else _beginning(self._pending, [close]))
             self._emit(pieces, self._pending[:cut])
             self._pending = self._pending[cut:]
             if at >= 0:
-                self._pending = self._pending.removeprefix(THINK_CLOSE)
+                self._pending = self._pending.removeprefix(close)
                 self.part, self._space, self._begun = ANSWER, "", False
         if self.part == ANSWER:
             self._answer(pieces, last)
@@ -122,21 +126,22 @@ class Parts:
     def whole(self) -> tuple[str | None, str | None]:
         """(thought, answer) of all that has come, up to the stop string: `split_thinking` of it."""
         text = "".join(self._came)
-        return split_thinking(text[: len(text) - self._dropped], self._opened)
+        shown = self._form.canonical(text[: len(text) - self._dropped])
+        return split_thinking(shown, self._form.opened_by == BY_PROMPT)
 
     def _note(self, text: str) -> None:
         if not self.stopped:
             self._came.append(text)
             near = self._near + text
-            self.closes += near.count(THINK_CLOSE)
-            self._near = near[1 - len(THINK_CLOSE) :]
+            self.closes += near.count(self._form.close)
+            self._near = near[1 - len(self._form.close) :]
 
     def _begin(self, last: bool) -> None:
         start = self._pending = self._pending.lstrip()
-        if start.startswith(THINK_OPEN):
-            self.part, self._pending = THOUGHT, start.removeprefix(THINK_OPEN)
-        elif last or not THINK_OPEN.startswith(start):
-            self.part = THOUGHT if self._opened else ANSWER
+        if start.startswith(self._form.open):
+            self.part, self._pending = THOUGHT, start.removeprefix(self._form.open)
+        elif last or not self._form.open.startswith(start):
+            self.part = THOUGHT if self._form.opened_by == BY_PROMPT else ANSWER
 
     def _answer(self, pieces: list[tuple[str, str]], last: bool) -> None:
         if not self._begun:

@@ -10,11 +10,12 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from etils import epath
 from rich.console import Console
 from rich.text import Text
 
+from lrm_align import limits
 from lrm_align.arguments import Parser
 from lrm_align.errors import UserError, command
 from lrm_align.traces.shards import find_shards, read_shard, verify
@@ -29,21 +30,23 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("shards", nargs="+", metavar="SHARD", help="a data file, a manifest, or a directory of them")
     parser.add_argument("--tokenizer", metavar="DIR", help="directory with tokenizer.json; token ids are shown without")
-    parser.add_argument("--limit", type=int, default=None, metavar="N", help="print at most N traces; all are verified")
+    parser.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="print at most N traces, 0 for all; all are verified"
+    )
     parsed = parser.parse_args(arguments)
-    if parsed.limit is not None and parsed.limit < 0:
-        raise UserError(f"--limit must not be negative, found {parsed.limit}")
+    limits.count(parsed.limit, "--limit")
     return parsed
 
 
 def _decoder(directory: str | None) -> Decode:
     if directory is None:
         return ids_as_text
-    if not Path(directory).is_dir():
+    place = epath.Path(directory).expanduser()
+    if not place.is_dir():
         raise UserError(f"--tokenizer: {directory} is not a directory")
     from lrm_align.chat.tokenizer import load_tokenizer  # seconds to import, and needed here only
 
-    tokenizer = load_tokenizer(directory)
+    tokenizer = load_tokenizer(str(place))
     known = set(tokenizer.get_vocab().values())
 
     def decode(ids: Sequence[int]) -> str:
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(highlight=False, emoji=False, markup=False)
     if console.is_terminal:
         console.print(Text(" ").join(Text(source.name.lower(), style) for source, style in STYLES.items()))
-    left = parsed.limit
+    left = parsed.limit or None
     for shard in shards:
         listed = shard.manifest
         tags = ", ".join(f"{tag} {count}" for tag, count in listed.tags.items())

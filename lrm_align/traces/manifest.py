@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from lrm_align import untrusted
 from lrm_align.errors import UserError
 from lrm_align.traces.record import SCHEMA, Trace
 
@@ -75,9 +76,9 @@ class Manifest:
         if not text.endswith("}\n"):
             return None
         try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError):
-            raise UserError(f"{where}: damaged manifest: not JSON") from None
+            fields = untrusted.parse_json(text, where)
+        except UserError as error:
+            raise UserError(f"{error}; a damaged manifest") from None
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
             raise UserError(f"{where}: not a shard manifest of this version (format {FORMAT})")
         seal = fields.pop("seal", None)

@@ -1,6 +1,6 @@
 """Shards: an ArrayRecord of traces plus a manifest beside it, written last.
 
-Object stores have no rename and no append, so nothing here relies on either. The data goes to its place in one piece,
+Object stores have no rename and no append, so nothing here relies on either. The data goes to its place as a whole,
 under a name that holds a part of its checksum; the manifest follows, and is created once. Whatever a killed writer
 leaves behind, data without a manifest or a manifest cut short, does not exist for readers.
 """
@@ -16,7 +16,8 @@ from typing import overload
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
-from lrm_align.errors import UserError
+from lrm_align import atomic_files, untrusted
+from lrm_align.errors import UserError, cannot_write
 from lrm_align.traces.manifest import DATA_SUFFIX, SUFFIX, Manifest, check_name, describe, name_of
 from lrm_align.traces.record import Trace
 
@@ -64,12 +65,12 @@ def write_shard(directory: epath.PathLike, name: str, traces: Sequence[Trace], r
             writer.close()
             data = local.read_bytes()
         manifest = describe(name, traces, hashlib.sha256(data).hexdigest(), len(data), recipe_hash)
-        (root / manifest.data).write_bytes(data)
+        atomic_files.write_bytes(root / manifest.data, data)
         _create(place, manifest.to_json())
     except FileExistsError:
         raise UserError(f"{place}: another writer finished a shard of this name at the same time") from None
     except OSError as error:
-        raise UserError(f"cannot write shard {name!r} in {root}: {error.strerror or error}") from error
+        raise cannot_write(f"shard {name!r} in {root}", error) from error
     except RuntimeError as error:  # ArrayRecord's, of the temporary file
         raise UserError(f"cannot write shard {name!r} in {tempfile.gettempdir()}: {error}") from error
     return Shard(root, manifest)
@@ -104,7 +105,7 @@ def find_shards(path: epath.PathLike) -> list[Shard]:
     Raises:
       UserError: if there is none.
     """
-    place = epath.Path(path)
+    place = epath.Path(path).expanduser()
     if place.is_dir():
         shards = list_shards(place)
         if not shards:
@@ -144,7 +145,7 @@ class ShardReader(Sequence[Trace]):
 
     def _fetch(self) -> str:
         """Checks the checksum of the data; returns a local file that holds it (a copy, if the data is remote)."""
-        remote = not _is_local(self._path)
+        remote = not atomic_files.is_local(self._path)
         digest, size = hashlib.sha256(), 0
         self._scratch = tempfile.TemporaryDirectory() if remote else None  # lives as long as the reader
         local = Path(self._scratch.name, "shard") if self._scratch else Path(self._path)
@@ -217,20 +218,9 @@ def verify(shard: Shard | epath.PathLike) -> Manifest:
     return listed
 
 
-def _is_local(path: epath.Path) -> bool:
-    return "://" not in os.fspath(path)
-
-
 def _read_manifest(path: epath.Path) -> Manifest | None:
     """The manifest at a path; None where there is none, or one that a killed writer left cut."""
-    try:
-        return Manifest.from_json(path.read_bytes().decode("utf-8"), str(path))
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: damaged manifest: not text") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return Manifest.from_json(untrusted.read_text(path), str(path)) if path.exists() else None
 
 
 def _refuse_finished(place: epath.Path) -> None:
@@ -239,16 +229,8 @@ def _refuse_finished(place: epath.Path) -> None:
 
 
 def _create(place: epath.Path, text: str) -> None:
-    """Writes a manifest where there is none: exclusively on a local disk, elsewhere by looking before and after."""
-    if not _is_local(place):
+    """Writes a manifest where there is none, or one that a kill cut short."""
+    if place.exists():
         _refuse_finished(place)
-        place.write_bytes(text.encode())
-        if place.read_bytes() != text.encode():
-            raise UserError(f"{place}: another writer finished a shard of this name at the same time")
-        return
-    local = Path(place)
-    if local.exists():
-        _refuse_finished(place)
-        local.unlink()  # what a kill cut
-    with local.open("x", encoding="utf-8") as file:
-        file.write(text)
+        place.unlink()
+    atomic_files.create_text(place, text)

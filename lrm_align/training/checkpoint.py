@@ -1,7 +1,10 @@
 """Checkpoints of a run: written in the background by Orbax, checked when they are read."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -9,11 +12,17 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from lrm_align.errors import UserError, one_line
+from lrm_align import processes
+from lrm_align.errors import CannotWriteError, UserError, cannot_write, one_line
+from lrm_align.training.quiet import quiet
 from lrm_align.training.state import State
 
 # What Orbax and TensorStore raise for files that are cut, missing or unreadable.
 _DAMAGE = (ValueError, OSError, KeyError, jax.errors.JaxRuntimeError)
+
+
+_SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")  # how TensorStore names it
+_GOES_ON = "the one before it is good, and the same command goes on from there"
 
 
 class DamagedError(Exception):
@@ -24,14 +33,20 @@ class Checkpoints:
     """The checkpoints of one run, the newest few of them.
 
     A checkpoint holds weights (or adapters), the optimizer's state, the step and the PRNG key, all under their paths;
-    who they belong to; and a sum over the bits of each array, taken on the device before writing.
+    who they belong to; a sum over the bits of each array, taken on the device before writing; and what the reporter has
+    gathered since its last row.
 
     Args:
       directory: of the checkpoints; made if missing.
       identity: plain values that tell this model from others; a checkpoint with other ones is refused.
       keep: how many stay.
       log: takes warnings.
+
+    Attributes:
+      report: what `save` was given with the checkpoint that was restored; None without one.
     """
+
+    report: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -42,18 +57,44 @@ class Checkpoints:
     ):
         self._identity, self._log = json.loads(json.dumps(identity)), log  # as JSON gives it back
         self._directory = epath.Path(directory).absolute() if "://" not in str(directory) else epath.Path(directory)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
-
-    def save(self, state: State) -> None:
-        """Starts writing a checkpoint; the state may be donated as soon as this returns."""
-        arrays = _flat(state)
-        about = {"identity": self._identity, "checksums": _checksums(arrays)}
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about)),
-            force=True,
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, enable_async_checkpointing=True, cleanup_tmp_directories=True
         )
+        self._writing: int | None = None  # the step whose checkpoint is under way
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(quiet())
+        with _disk_at(self._directory):
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def save(self, state: State, report: Mapping[str, Any] | None = None) -> None:
+        """Starts writing a checkpoint; the state may be donated as soon as this returns.
+
+        Args:
+          state: of the run.
+          report: plain values that come back with it.
+
+        Raises:
+          CannotWriteError: the checkpoint before this one, or the beginning of this one, could not be written.
+        """
+        self.wait()
+        arrays = _flat(state)
+        about = {"identity": self._identity, "checksums": _checksums(arrays), "report": report}
+        self._writing = int(state.step)
+        with _disk_at(self._directory / str(self._writing)):
+            self._manager.save(
+                self._writing,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about)),
+                force=True,
+            )
+
+    def check(self) -> None:
+        """Looks whether the checkpoint that is under way has failed; waits for nothing.
+
+        Raises:
+          CannotWriteError: it has.
+        """
+        if self._writing is not None and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def restore(self, like: State, shardings: State) -> State | None:
         """The newest good checkpoint, bit for bit; None where there is none at all.
@@ -71,13 +112,14 @@ class Checkpoints:
         damaged = []
         for step in steps:
             try:
-                arrays = self._read(step, like, shardings)
+                arrays, report = self._read_together(step, like, shardings)
             except (*_DAMAGE, DamagedError) as error:
                 damaged.append(step)
                 self._log(f"warning: checkpoint {self._directory / str(step)} is damaged ({_short(error)}); skipped")
                 continue
             for bad in damaged:
                 self._manager.delete(bad)
+            self.report = report
             return _unflat(arrays, like)
         if damaged:
             raise UserError(
@@ -86,7 +128,26 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, like: State, shardings: State) -> dict[str, jax.Array]:
+    def _read_together(self, step: int, like: State, shardings: State) -> tuple[dict[str, jax.Array], Any]:
+        """The arrays of a checkpoint that every process could read, with the numbers that were written; the report."""
+        read, error = None, None
+        try:
+            read = self._read(step, like, shardings)
+        except _DAMAGE as damage:
+            error = damage
+        whole = processes.everyone(f"checkpoint {step}", read is not None)
+        if error is not None:
+            raise error
+        if read is None or not whole:
+            raise DamagedError("another process cannot read it")
+        arrays, about = read
+        found = _checksums(arrays)
+        if found != about["checksums"]:
+            names = [name for name in found if found[name] != about["checksums"].get(name)]
+            raise DamagedError(f"{', '.join(names[:3])} changed on the way")
+        return arrays, about.get("report")  # checkpoints of earlier versions have none
+
+    def _read(self, step: int, like: State, shardings: State) -> tuple[dict[str, jax.Array], Mapping[str, Any]]:
         about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
         if about["identity"] != self._identity:
             difference = _difference(about["identity"], self._identity)
@@ -98,21 +159,51 @@ class Checkpoints:
         where = _flat(shardings)
         abstract = {name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where[name]) for name, a in wanted.items()}
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        arrays = self._manager.restore(step, args=arguments)["state"]
-        found = _checksums(arrays)
-        if found != about["checksums"]:
-            names = [name for name in found if found[name] != about["checksums"].get(name)]
-            raise DamagedError(f"{', '.join(names[:3])} changed on the way")
-        return arrays
+        return self._manager.restore(step, args=arguments)["state"], about
 
     def wait(self) -> None:
-        """Until everything is written."""
-        self._manager.wait_until_finished()
+        """Until everything is written.
+
+        Raises:
+          CannotWriteError: it could not be, for whatever reason that a thread of Orbax met.
+        """
+        step, self._writing = self._writing, None
+        if step is None:
+            return
+        path = self._directory / str(step)
+        try:
+            with _disk_at(path):
+                self._manager.wait_until_finished()
+        except CannotWriteError:
+            raise
+        except Exception as error:
+            raise CannotWriteError(f"cannot write {path}: {_short(error)}; {_GOES_ON}") from error
 
     def close(self) -> None:
-        """Waits, and ends."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits, and ends.
+
+        Raises:
+          CannotWriteError: something could not be written.
+        """
+        with self._quiet:
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
+
+
+@contextlib.contextmanager
+def _disk_at(path: epath.Path) -> Iterator[None]:
+    """While a disk can refuse what Orbax or TensorStore asks of it."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        number = _SYSTEM_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise cannot_write(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
 
 
 def identity_of(config: Any, state: State, more: Mapping[str, Any] | None = None) -> dict[str, Any]:

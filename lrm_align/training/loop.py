@@ -1,9 +1,8 @@
 """A training run, from top to bottom."""
 
+import contextlib
 import dataclasses
 import functools
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -12,6 +11,7 @@ import jax
 import optax
 from etils import epath
 
+from lrm_align import processes, stopping
 from lrm_align.batch import Batch
 from lrm_align.errors import UserError
 from lrm_align.models import Model
@@ -24,8 +24,9 @@ from lrm_align.training.scores import needs_reference
 from lrm_align.training.state import State, init_state
 from lrm_align.training.step import make_step
 from lrm_align.training.tuning import Tuning, full
+from lrm_align.training.validation import Validation
 
-EXIT_TERMINATED = 128 + signal.SIGTERM  # 143: schedulers start such a run again, and it resumes
+AT_THE_STEP = "the end of this step"  # what Ctrl-C waits for
 
 
 class Loader(Protocol):
@@ -91,6 +92,7 @@ def train(
     workdir: epath.PathLike | None = None,
     identity: Mapping[str, Any] | None = None,
     log: Callable[[str], None] = print,
+    validation: Validation | None = None,
 ) -> Trained:
     """Trains a model on a loader's batches.
 
@@ -107,11 +109,14 @@ def train(
       identity: plain values that tell this run's weights from others of the same shape; a checkpoint with other ones is
         refused.
       log: takes progress lines.
+      validation: measures the loss on held-out examples along the way.
 
     Raises:
-      UserError: settings, batch, mesh or checkpoint that don't fit each other.
+      UserError: settings, batch, mesh or checkpoint that don't fit each other, or a loader that makes other rows than
+        this process's share (`sharding.share`).
       NotFiniteError: a step gave NaN or infinity; the last checkpoint stays.
-      SystemExit: 143, after SIGTERM: the state was saved, and the same call goes on from there.
+      CannotWriteError: a checkpoint or the metrics could not be written; the checkpoint before stays.
+      AllStop: after Ctrl-C or SIGTERM, to whichever process: the state was saved, and the same call goes on from there.
     """
     # 1. Cheap checks: nothing is compiled or allocated before they pass.
     optimizer, settings = optimizer or OptimizerSettings(), settings or TrainSettings()
@@ -121,9 +126,16 @@ def train(
     if mesh is None:
         mesh = meshes.make_mesh()
     first = loader.batch(0)
-    rows, length = first.tokens_BxT.shape[0] * jax.process_count(), first.tokens_BxT.shape[1]
+    share = sharding.share(mesh, model.rules)
+    made = sharding.Share(getattr(loader, "host", share.host), getattr(loader, "hosts", share.hosts))
+    if made != share:
+        raise UserError(
+            f"training: the loader makes part {made.host} of {made.hosts} of a batch's rows, the devices of this "
+            f"process hold part {share.host} of {share.hosts}"
+        )
+    rows, length = first.tokens_BxT.shape[0] * share.hosts, first.tokens_BxT.shape[1]
     meshes.check_fit(mesh, model.config, rows, settings.micro_batches)
-    if not first.loss_mask_BxT.any():
+    if processes.everyone("the first batch", not first.loss_mask_BxT.any()):
         raise UserError("training: the loss mask of the first batch is all zero: there is nothing to train on")
     if tuning is None:
         tuning = full(reference=needs_reference(objective.needs, first))
@@ -162,26 +174,30 @@ def train(
         reference=needs_reference(objective.needs, first),
     )
     report = metrics.Reporter(workdir, begin, num_steps, rows * length, cost, mesh, settings.log_every, log)
-    try:
-        with jax.set_mesh(mesh), Termination() as termination:
-            for step, batch in zip(range(begin, num_steps), loader.steps(begin)):
-                state, values = compiled(state, frozen, sharding.global_batch(batch, mesh, model.rules))
-                # Waits for the step before this one, never for this one: the device always has work.
-                report.add(step, values)
-                done = step + 1
-                due = settings.checkpoint_every and (done % settings.checkpoint_every == 0 or done == num_steps)
-                if checkpoints and (due or termination.asked):
-                    report.settle()  # a step that was not finite is never saved
-                    checkpoints.save(state)
-                if termination.asked:
-                    log(f"SIGTERM: stopped after step {done}" + (", which is saved" if checkpoints else ""))
-                    raise SystemExit(EXIT_TERMINATED)
-            report.settle()
-    finally:
-        # Also on the way out of a failure: what was begun is written, and nothing else.
-        report.close()
+    with stopping.deferred(AT_THE_STEP) as asked, _closing(report, checkpoints), jax.set_mesh(mesh):
         if checkpoints:
-            checkpoints.close()
+            report.restore(checkpoints.report)
+        if validation is not None:
+            validation.begin(begin, state, frozen)
+        stops = processes.Highest()
+        for step, batch in zip(range(begin, num_steps), loader.steps(begin)):
+            state, values = compiled(state, frozen, sharding.global_batch(batch, mesh, model.rules))
+            # Waits for the step before this one, never for this one: the device always has work.
+            report.add(step, values)
+            done, stop = step + 1, stops.of(asked() or 0)
+            if validation is not None:
+                validation.after(done, num_steps, state, frozen)
+            due = settings.checkpoint_every and (done % settings.checkpoint_every == 0 or done == num_steps)
+            if checkpoints:
+                checkpoints.check()
+                if due or stop:
+                    checkpoints.save(state, report.saved())  # raises for a step that was not finite
+            if stop:
+                raise processes.AllStop(stop, kept(done if checkpoints else None))
+        report.settle()
+        # A signal of the last step, of which the others have not heard yet.
+        if stop := max(processes.each("the last step", asked() or 0)):
+            raise processes.AllStop(stop, kept(num_steps if checkpoints else None))
     return Trained(tuning.attach(state.trainable, frozen, None), state.trainable, report.rows)
 
 
@@ -220,7 +236,7 @@ def begin_run(
     if state is None:
         state = sharding.start(jax.random.key(settings.seed), params, tuning, transform, shardings)
     if frozen is not None:
-        frozen = jax.device_put(frozen, frozen_shardings)
+        frozen = jax.tree.map(sharding.put, frozen, frozen_shardings)
     return state, frozen, checkpoints
 
 
@@ -262,22 +278,22 @@ def check_memory(
     return like, shardings, frozen_shardings
 
 
-class Termination:
-    """Notes SIGTERM while it is entered, instead of dying of it; only in a process's main thread."""
+def kept(step: int | None) -> str:
+    """What a run that was stopped after a step keeps; None where no checkpoint is written.
 
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
+    >>> kept(3)
+    'step 3 is saved; the same command goes on'
+    """
+    if step is None:
+        return "no step is saved, for checkpoint_every is 0; the same command begins this stage anew"
+    return f"step {step} is saved; {stopping.GOES_ON}"
 
-    def __enter__(self) -> "Termination":
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
 
-    def _note(self, number: int, frame: Any) -> None:
-        del number, frame
-        self.asked = True
-
-    def __exit__(self, *error: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+@contextlib.contextmanager
+def _closing(report: metrics.Reporter, checkpoints: Checkpoints | None) -> Iterator[None]:
+    """What was begun is written at the end, also on the way out of a failure, and nothing else."""
+    with contextlib.ExitStack() as stack:
+        if checkpoints:
+            stack.callback(checkpoints.close)
+        stack.callback(report.close)
+        yield

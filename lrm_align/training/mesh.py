@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import jax
 from jax.sharding import AxisType, Mesh
 
+from lrm_align import processes
 from lrm_align.errors import UserError
 from lrm_align.models import ModelConfig
 
@@ -42,9 +43,11 @@ def make_mesh(sizes: Mapping[str, int] | None = None, devices: Sequence[jax.Devi
             f"mesh: {dict(zip(AXES, shape))} needs {needed} devices, there are {len(devices)} "
             f"({devices[0].device_kind}); make the axes smaller"
         )
-    if needed < len(devices) and jax.process_count() > 1:
+    if needed < len(devices) and processes.count() > 1:
         raise UserError(f"mesh: {needed} of {len(devices)} devices are used, but with several hosts all must be")
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:needed])
+    mesh = jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:needed])
+    processes.acquaint(mesh)
+    return mesh
 
 
 def check_fit(mesh: Mesh, config: ModelConfig, rows: int, micro_batches: int = 1) -> None:

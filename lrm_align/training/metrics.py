@@ -1,6 +1,5 @@
 """What a run reports: windows of steps as rows in JSONL and TensorBoard, and a progress line."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -9,16 +8,21 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
 
+from lrm_align import json_lines, processes
 from lrm_align.errors import UserError
 from lrm_align.objectives import histogram
+from lrm_align.training.board import Board
 from lrm_align.training.flops import peak_flops
 
 Row = dict[str, float]
 Counts = dict[str, list[float]]  # {metric: how many values lie in each bin of `objectives.histogram`}
+FILE = "metrics.jsonl"
 QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
+Saved = dict[str, Any]  # plain values, as JSON keeps them
+SUMS = ("loss", "tokens", "trained_tokens", "attended", "skipped")
 FINITE = ("loss", "grad_norm", "param_norm")
+SKIPPED = "updates/skipped"
 _SECONDS_BETWEEN_WRITES, _SECONDS_BETWEEN_LINES = 10.0, 5.0
 
 
@@ -37,7 +41,7 @@ class Window:
 
     def __init__(self) -> None:
         self._steps = 0
-        self._loss = self._tokens = self._trained = self._attended = 0.0
+        self._sums = dict.fromkeys(SUMS, 0.0)
         self._objective: dict[str, tuple[Any, Any]] = {}  # float64 sums and weights
         self._since = time.perf_counter()
         self._last: Mapping[str, Any] = {}
@@ -56,10 +60,8 @@ class Window:
                 "The last checkpoint is good; a smaller train.optimizer.learning_rate or train.optimizer.clip may help"
             )
         self._steps += 1
-        self._loss += float(host["loss"])
-        self._tokens += float(host["tokens"])
-        self._trained += float(host["trained_tokens"])
-        self._attended += float(host["attended"])
+        for name in SUMS:
+            self._sums[name] += float(host[name])
         for name, pair in host["objective"].items():
             total, weight = (np.asarray(part, np.float64) for part in pair)
             before = self._objective.get(name, (0.0, 0.0))
@@ -76,7 +78,8 @@ class Window:
         """
         seconds = time.perf_counter() - self._since
         row = {name: float(self._last[name]) for name in ("grad_norm", "param_norm", "update_norm", "lr")}
-        row["loss"] = self._loss / self._steps
+        row["loss"] = self._sums["loss"] / self._steps
+        row[SKIPPED] = self._sums["skipped"]
         known = {name: pair for name, pair in self._objective.items() if pair[1] > 0}
         row |= {name: float(total / weight) for name, (total, weight) in known.items() if np.ndim(total) == 0}
         counts = {name: _counts(name, total) for name, (total, _) in known.items() if np.ndim(total) > 0}
@@ -84,14 +87,29 @@ class Window:
             stem = name.removesuffix("/histogram")
             row |= {f"{stem}/{q}": histogram.quantile(np.array(count), share) for q, share in QUANTILES.items()}
         row["step_s"] = seconds / self._steps
-        row["tokens_per_s"] = self._tokens / seconds
-        row["trained_tokens_per_s"] = self._trained / seconds
+        row["tokens_per_s"] = self._sums["tokens"] / seconds
+        row["trained_tokens_per_s"] = self._sums["trained_tokens"] / seconds
         row["slot_tokens_per_s"] = slots * self._steps / seconds
         if peak is not None:
-            row["mfu"] = flops(self._tokens, self._attended) / seconds / peak
+            row["mfu"] = flops(self._sums["tokens"], self._sums["attended"]) / seconds / peak
         self.__init__()  # type: ignore[misc]
         self.counts = counts
         return row
+
+    def saved(self) -> Saved:
+        """Plain values from which `restore` makes the same window, bit for bit."""
+        objective = {name: [np.asarray(part).tolist() for part in pair] for name, pair in self._objective.items()}
+        seconds = time.perf_counter() - self._since
+        return {"steps": self._steps, "sums": {**self._sums}, "objective": objective, "seconds": seconds}
+
+    def restore(self, saved: Saved) -> None:
+        """Goes on with a window that another process began."""
+        self._steps, self._sums = saved["steps"], {**saved["sums"]}
+        self._objective = {
+            name: (np.asarray(total, np.float64), np.asarray(weight, np.float64))
+            for name, (total, weight) in saved["objective"].items()
+        }
+        self._since = time.perf_counter() - saved["seconds"]
 
 
 def _counts(name: str, total: np.ndarray) -> list[float]:
@@ -105,24 +123,26 @@ class Writer:
     """Writes rows to `metrics.jsonl` and to TensorBoard; the first process alone does.
 
     The file is written whole, since object stores cannot append. Rows of steps that a resumed run will do again are
-    dropped from it.
+    dropped from it, and so is a line that something cut.
 
     Args:
       directory: of the run.
       start: the first step that this process does.
+
+    Raises:
+      CannotWriteError: the directory cannot be written; so do all methods.
     """
 
     def __init__(self, directory: epath.PathLike, start: int = 0):
-        self._path = epath.Path(directory) / "metrics.jsonl"
-        self._on = jax.process_index() == 0
-        self._rows: list[str] = []
+        self._path = epath.Path(directory) / FILE
+        self._on = processes.primary()
+        self._rows: list[dict[str, Any]] = []
         self._written = 0.0
         if not self._on:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if start and self._path.exists():
-            self._rows = [line for line in self._path.read_text().splitlines() if _step(line) < start]
-        self._board = SummaryWriter(str(directory), purge_step=start or None)
+        self._rows = rows_before(self._path, start)
+        self._board = Board(directory, start)
 
     def write(
         self, step: int, row: Mapping[str, float], counts: Mapping[str, list[float]] = {}, more: Mapping[str, Any] = {}
@@ -130,32 +150,15 @@ class Writer:
         """Adds a row, its histograms, and what only the file shall hold; the file follows within ten seconds."""
         if not self._on:
             return
-        self._rows.append(json.dumps({"step": step, **row, **counts, **more}))
-        for name, value in row.items():
-            self._board.add_scalar(name, value, step)
-        for name, count in counts.items():
-            self._add_histogram(name, np.array(count), step)
+        self._rows.append({"step": step, **row, **counts, **more})
+        self._board.add(step, row, counts)
         if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
             self.flush()
-
-    def _add_histogram(self, name: str, count: np.ndarray, step: int) -> None:
-        limits = np.array([*histogram.EDGES, 2 * histogram.EDGES[-1]])  # the last bin is open; TensorBoard wants an end
-        self._board.add_histogram_raw(
-            name,
-            min=-limits[-1],
-            max=limits[-1],
-            num=count.sum(),
-            sum=count @ limits,
-            sum_squares=count @ limits**2,
-            bucket_limits=limits.tolist(),
-            bucket_counts=count.tolist(),
-            global_step=step,
-        )
 
     def flush(self) -> None:
         """Writes the file now."""
         if self._on:
-            self._path.write_text("\n".join(self._rows) + "\n")
+            json_lines.write(self._path, self._rows)
             self._board.flush()
             self._written = time.monotonic()
 
@@ -166,12 +169,10 @@ class Writer:
             self._board.close()
 
 
-def _step(line: str) -> float:
-    """The step of a row; infinite for a line cut short by a kill."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return math.inf
+def rows_before(path: epath.Path, start: int) -> list[dict[str, Any]]:
+    """The rows of a file that are of steps before the first that is done now."""
+    rows = json_lines.read_objects(path)
+    return [row for row in rows if isinstance(row.get("step"), int) and row["step"] < start]
 
 
 class Reporter:
@@ -232,11 +233,30 @@ class Reporter:
         if (step + 1) % self._every == 0 or step + 1 == self._num_steps:
             self._report(step)
 
+    def saved(self) -> Saved:
+        """Writes what was reported, and gives what a checkpoint of the step that was added last keeps of the rest.
+
+        Raises:
+          NotFiniteError: that step was not finite, and must not be saved.
+          CannotWriteError: the file could not be written.
+        """
+        self.settle()
+        if self._writer is not None:
+            self._writer.flush()
+        return {"window": self._window.saved()}
+
+    def restore(self, saved: Saved | None) -> None:
+        """Goes on from a checkpoint; one that keeps nothing of the kind begins a window."""
+        if saved:
+            self._window.restore(saved["window"])
+
     def _report(self, step: int) -> None:
         row = self._window.row(self._slots, self._cost, self._peak) | device_memory()
         self.rows.append({"step": step, **row})
         if self._writer is not None:
             self._writer.write(step, row, self._window.counts)
+        if row[SKIPPED]:
+            self._log(f"warning: step {step + 1}: since the last report {skipped(row)}")
         now = time.monotonic()
         if step + 1 == self._num_steps or now - self._line_at > _SECONDS_BETWEEN_LINES:
             self._log(progress(step + 1, self._num_steps, row))
@@ -246,6 +266,17 @@ class Reporter:
         """Writes what was reported."""
         if self._writer is not None:
             self._writer.close()
+
+
+def skipped(row: Row) -> str:
+    """What a row says of the updates that taught nothing.
+
+    >>> skipped({"updates/skipped": 1.0})
+    '1 update had a gradient of exactly zero: weights and optimizer stayed as they were'
+    """
+    count = round(row[SKIPPED])
+    updates = f"{count} update{'' if count == 1 else 's'}"
+    return f"{updates} had a gradient of exactly zero: weights and optimizer stayed as they were"
 
 
 def progress(step: int, num_steps: int, row: Mapping[str, float]) -> str:

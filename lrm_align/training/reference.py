@@ -10,6 +10,7 @@ from etils import epath
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lrm_align import atomic_files
 from lrm_align.batch import Batch
 from lrm_align.config import digest
 from lrm_align.errors import UserError
@@ -47,21 +48,20 @@ def logp(
       store: the traces.
       mesh: where the parameters lie.
       row_length: tokens in a row.
-      rows: rows at a time, a multiple of the hosts and of the mesh's batch axes.
+      rows: rows at a time, a multiple of the mesh's batch axes.
       chunk: positions whose logits are in memory at a time.
       temperature: divides the logits, as in the training that will read these.
       title: stands before the progress.
     """
     plan = Plan(store.lengths, row_length=row_length, seed=0, batch_rows=rows, overlong="truncate")
-    host = {"host": jax.process_index(), "hosts": jax.process_count()}
-    loader = Loader(store, plan, train_sources=tuple(Source), **host)
+    loader = Loader(store, plan, train_sources=tuple(Source), **sharding.share(mesh, model.rules)._asdict())
     everywhere = Loader(store, plan, train_sources=tuple(Source))
 
     def score(params: object, batch: Batch) -> jax.Array:
         return batch_scores(model, params, None, batch, frozenset({"logp"}), chunk, temperature)["logp"]
 
     where = sharding.frozen_shardings(params, mesh, model.rules)
-    params = jax.device_put(params, where)
+    params = jax.tree.map(sharding.put, params, where)
     together = NamedSharding(mesh, P())
     inputs = (where, sharding.batch_sharding(mesh, model.rules))
     scored = jax.jit(score, in_shardings=inputs, out_shardings=together)
@@ -75,23 +75,23 @@ def logp(
     return values
 
 
-def identity(weights: object, store: TokenStore, template: object, compute: Mapping[str, object]) -> dict[str, str]:
+def identity(model: object, store: TokenStore, template: object, compute: Mapping[str, object]) -> dict[str, str]:
     """What stored log-probabilities depend on, each part as a hash.
 
     Args:
-      weights: what tells the reference's weights from others.
+      model: what tells the reference from others.
       store: the traces.
       template: chat template and what it was given; plain values.
       compute: dtypes and temperature.
     """
     data = hashlib.sha256(np.ascontiguousarray(store.tokens, "<i4").tobytes())
     data.update(np.ascontiguousarray(store.offsets, "<i8").tobytes())
-    return {**model_identity(weights, template, compute), "data": data.hexdigest()[:16]}
+    return {**model_identity(model, template, compute), "data": data.hexdigest()[:16]}
 
 
-def model_identity(weights: object, template: object, compute: Mapping[str, object]) -> dict[str, str]:
+def model_identity(model: object, template: object, compute: Mapping[str, object]) -> dict[str, str]:
     """The parts of `identity` that are known before there is any data."""
-    return {"weights": digest(weights), "template": digest(template), "compute": digest(dict(compute))}
+    return {"model": digest(model), "template": digest(template), "compute": digest(dict(compute))}
 
 
 def exists(directory: epath.PathLike, about: Mapping[str, str]) -> bool:
@@ -135,7 +135,7 @@ def write(directory: epath.PathLike, values: np.ndarray, about: Mapping[str, str
     tensor = safetensors_io.NewTensor(_TENSOR, np.dtype(np.float32), values.shape, lambda: values)
     safetensors_io.write(data, [tensor])
     fields = {"format": FORMAT, "identity": dict(about), "tokens": values.size, "sha256": _checksum(values)}
-    manifest.write_text(json.dumps(fields) + "\n")
+    atomic_files.write_text(manifest, json.dumps(fields) + "\n")
 
 
 def read(directory: epath.PathLike, about: Mapping[str, str]) -> np.ndarray:
@@ -172,7 +172,7 @@ def _manifest(path: epath.Path) -> dict | None:
         return None
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: damaged manifest: not JSON") from None
     sound = isinstance(fields, dict) and fields.get("format") == FORMAT and isinstance(fields.get("identity"), dict)
     if not sound or not {"tokens", "sha256"} <= fields.keys():

@@ -1,9 +1,10 @@
 """Where state, frozen parameters and batches lie on a mesh, and the compiled step over them."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -34,10 +35,62 @@ def batch_sharding(mesh: Mesh, rules: partition.Rules = partition.DEFAULT_RULES)
     return NamedSharding(mesh, partition.spec(("batch",), rules))
 
 
+class Share(NamedTuple):
+    """Which part of every batch's rows a process makes: the `host`-th of `hosts` equal, consecutive parts."""
+
+    host: int
+    hosts: int
+
+
+def share(mesh: Mesh, rules: partition.Rules = partition.DEFAULT_RULES) -> Share:
+    """The rows that this process's devices hold.
+
+    Processes whose devices hold the same rows, since a tensor axis spans them, make the same ones. Where the rows of a
+    process are not consecutive, or the parts of two overlap, each makes all of them.
+    """
+    blocks = partition.ways(mesh, partition.spec(("batch",), rules)[0])
+    rows_of: dict[int, set[int]] = {}
+    places: dict[Any, Any] = dict(batch_sharding(mesh, rules).devices_indices_map((blocks,)))
+    for device, (rows, *_) in places.items():
+        rows_of.setdefault(device.process_index, set()).update(range(*rows.indices(blocks)))
+    parts = sorted({tuple(sorted(rows)) for rows in rows_of.values()})
+    size = blocks // len(parts)
+    if parts != [tuple(range(i * size, (i + 1) * size)) for i in range(len(parts))]:
+        return Share(0, 1)
+    return Share(parts.index(tuple(sorted(rows_of[jax.process_index()]))), len(parts))
+
+
 def global_batch(batch: Batch, mesh: Mesh, rules: partition.Rules = partition.DEFAULT_RULES) -> Batch:
-    """This host's rows as part of the global batch on the mesh."""
-    sharding = batch_sharding(mesh, rules)
-    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), batch)
+    """This process's rows, those of its `share`, as part of the global batch on the mesh."""
+    sharding, mine = batch_sharding(mesh, rules), share(mesh, rules)
+    if mine.hosts == 1:
+        return jax.tree.map(lambda a: put(a, sharding), batch)
+
+    def placed(rows: np.ndarray) -> jax.Array:
+        first, shape = mine.host * len(rows), (mine.hosts * len(rows), *rows.shape[1:])
+
+        def part(index: Any) -> np.ndarray:
+            begin, end, _ = index[0].indices(shape[0])
+            return rows[begin - first : end - first]
+
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return jax.tree.map(placed, batch)
+
+
+def put(array: Any, sharding: NamedSharding) -> jax.Array:
+    """An array, on a mesh whose devices may belong to several processes; each of them holds the whole array."""
+    if isinstance(array, jax.Array):
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            if sharding.is_fully_addressable:
+                return jax.device_put(array, sharding)
+            return jax.random.wrap_key_data(put(jax.random.key_data(array), sharding), impl=jax.random.key_impl(array))
+        if sharding.is_fully_addressable or not array.is_fully_addressable:
+            return jax.device_put(array, sharding)
+    elif sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 def start(
@@ -49,9 +102,9 @@ def start(
     compiled over it.
     """
     trainable = tuning.init(jax.random.fold_in(key, INIT_STREAM), params)
-    trainable = jax.device_put(trainable, shardings.trainable)
+    trainable = jax.tree.map(put, trainable, shardings.trainable)
     optimizer = jax.jit(transform.init, out_shardings=shardings.optimizer)(trainable)
-    step, own_key = jax.device_put((jnp.int32(0), jax.random.clone(key)), (shardings.step, shardings.key))
+    step, own_key = put(jnp.int32(0), shardings.step), put(jax.random.clone(key), shardings.key)
     return State(step, trainable, optimizer, own_key)
 
 

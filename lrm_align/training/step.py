@@ -11,7 +11,7 @@ from lrm_align.batch import Batch
 from lrm_align.errors import UserError
 from lrm_align.models import Model
 from lrm_align.objectives import STEP, Objective
-from lrm_align.training.optimizers import Optimizer
+from lrm_align.training.optimizers import Optimizer, any_nonzero, updates_done
 from lrm_align.training.scores import REFERENCE_LOGP, batch_scores, check_needs
 from lrm_align.training.state import State
 from lrm_align.training.tuning import DROPOUT_STREAM, Tuning
@@ -38,6 +38,10 @@ def make_step(
     The normalizers come from the masks of the whole batch before the forward pass, so that the loss of the batch in
     k micro-batches is that of the batch in one. Frozen parameters are an argument: never donated, never copied.
 
+    A batch whose gradient is exactly zero (no token of it is trained, no pair counts, every advantage is 0) has nothing
+    to say: weights and the whole optimizer state, its counts and so the schedule of the learning rate included, stay
+    bitwise as they are (see `Optimizer`). The state's own step goes on: it is the place in the data.
+
     Args:
       model: static.
       objective: the loss.
@@ -52,8 +56,8 @@ def make_step(
 
     Returns:
       The step. Its metrics: `loss`, `grad_norm` (before clipping), `param_norm` and `update_norm` of what trains, `lr`,
-      `tokens` (real ones), `trained_tokens` (under the loss mask), `attended` (keys that a token sees, summed over the
-      real tokens), and `objective`: {name: (sum, weight)}.
+      `skipped` (1 where nothing was learned), `tokens` (real ones), `trained_tokens` (under the loss mask), `attended`
+      (keys that a token sees, summed over the real tokens), and `objective`: {name: (sum, weight)}.
 
     Raises:
       UserError: a score that nobody computes, or dropout where policy and reference are compared token by token.
@@ -98,7 +102,8 @@ def make_step(
             "grad_norm": optax.tree.norm(gradients),
             "param_norm": optax.tree.norm(trainable),
             "update_norm": optax.tree.norm(updates),
-            "lr": jnp.float32(optimizer.learning_rate(state.step)),
+            "lr": jnp.float32(optimizer.learning_rate(updates_done(state.optimizer, state.step))),
+            "skipped": 1.0 - any_nonzero(gradients),
             "tokens": jnp.sum(real_BxT, dtype=jnp.float32),
             "trained_tokens": jnp.sum(batch.loss_mask_BxT, dtype=jnp.float32),
             "attended": jnp.sum(jnp.where(real_BxT, batch.positions_BxT + 1, 0), dtype=jnp.float32),

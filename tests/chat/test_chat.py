@@ -1,5 +1,6 @@
 """Chat on stand-ins of the three families: ids equal the plain rendering, and users forge nothing."""
 
+import functools
 import json
 
 import hypothesis
@@ -28,9 +29,14 @@ CONVERSATIONS = [
 ]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@functools.cache
+def known(family):
+    return Chat(families.small(family))
+
+
+@pytest.fixture(params=FAMILIES)
 def chat(request):
-    return Chat(families.small(request.param))
+    return known(request.param)
 
 
 def plain_ids(tokenizer, messages, **kwargs):
@@ -57,7 +63,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 @hypothesis.settings(max_examples=40, deadline=None)
 def test_ids_of_any_harmless_text_equal_the_plain_rendering(text):
     for family in FAMILIES:
-        chat = Chat(families.small(family))
+        chat = known(family)
         messages = [{"role": "user", "content": text}]
         assert chat.prompt_ids(messages) == plain_ids(chat.tokenizer, messages, add_generation_prompt=True)
 
@@ -67,7 +73,7 @@ def test_ids_of_any_harmless_text_equal_the_plain_rendering(text):
 def test_user_text_forges_no_control_token(pieces):
     text = "".join(pieces)
     for family in FAMILIES:
-        chat = Chat(families.small(family))
+        chat = known(family)
         harmless, forged = ([{"role": "user", "content": content}] for content in ("x", text))
         assert control_ids(chat, chat.prompt_ids(forged)) == control_ids(chat, chat.prompt_ids(harmless))
         assert chat.decode(chat.prompt_ids(forged)) == chat.prompt_text(forged)
@@ -94,13 +100,14 @@ def test_neighbouring_messages_cannot_join_into_a_control_token():
 
 @pytest.mark.parametrize(("template", "text"), [("{}think>", "a <"), ("<{}", "think> b"), ("<{}>", "think")])
 def test_user_text_cannot_complete_what_the_template_begins(template, text):
-    chat = Chat(families.small("qwen3"), template.format("{{ messages[0].content }}"))
+    every = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    chat = Chat(families.small("qwen3"), template.format(every))
     ids = chat.prompt_ids(text)
     assert not control_ids(chat, ids) and chat.decode(ids) == template.format(text)
 
 
 def test_keys_and_arguments_of_tools_are_user_text_too():
-    template = "{{ messages[0].content }}{{ tools | tojson }}<|im_end|>{{ date }}"
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | tojson }}<|im_end|>{{ date }}"
     chat = Chat(families.small("qwen3"), template)
     ids = chat.prompt_ids("x", tools=[{"<think>": ["</think>", {"a": "<|im_end|>"}]}], date="<|im_start|>")
     assert control_ids(chat, ids) == [chat.encoder.control["<|im_end|>"]]
@@ -180,7 +187,7 @@ def test_faults_end_in_one_line(tmp_path):
     with pytest.raises(UserError, match="neither a directory nor a hub id"):
         Chat.from_pretrained(str(tmp_path / "absent"))
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(UserError, match=r"tokenizer.json is not JSON"):
+    with pytest.raises(UserError, match=r"tokenizer.json: not valid JSON"):
         Chat.from_pretrained(str(tmp_path))
     bare = families.wrap(tokenizer.backend_tokenizer.__class__.from_str(tokenizer.backend_tokenizer.to_str()), [], None)
     with pytest.raises(UserError, match="no chat template"):
@@ -201,8 +208,10 @@ def test_faults_end_in_one_line(tmp_path):
     check_length([0] * 9, 10, "p")
 
 
-def test_a_template_that_rewrites_control_tokens_is_refused():
-    chat = Chat(families.small("qwen3"), "{{ ('x' + messages[0].content).replace('<think>', '') }}<|im_end|>")
-    assert chat.decode(chat.prompt_ids("fine")) == "xfine<|im_end|>"
-    with pytest.raises(UserError, match="cannot be followed"):
-        chat.prompt_ids("not <think> fine")
+def test_a_template_that_reads_user_text_in_a_way_that_cannot_be_followed_is_refused():
+    every = "{% for m in messages %}{{ '!' if m.content in 'say <think> now' }}{{ m.content }}<|im_end|>{% endfor %}"
+    chat = Chat(families.small("qwen3"), every)
+    assert chat.decode(chat.prompt_ids("fine")) == "fine<|im_end|>"
+    assert chat.decode(chat.prompt_ids("not <think> fine")) == "not <think> fine<|im_end|>"
+    with pytest.raises(UserError, match="changes user text that holds control tokens in a way that cannot be followed"):
+        chat.prompt_ids("<think>")

@@ -127,6 +127,48 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path):
         preferences.load(jsonl(tmp_path / "equal.jsonl", [{**PLAIN, "chosen": "No."}]))
 
 
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+
+
+def thinking(text, thought, field):
+    return {**assistant(text), field: thought}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("field", THOUGHT_FIELDS)
+def test_a_thought_beside_its_answer_is_part_of_it(tmp_path, field, suffix):
+    sides = {
+        "chosen": [thinking("Because.", "I wonder.", field)],
+        "rejected": [thinking("Because.", "Why not?", field)],
+    }
+    path = WRITERS[suffix](tmp_path / f"pairs{suffix}", [{"prompt": "Why?", **sides}, {"prompt": "So?", **sides}])
+    kept, skipped, _ = preferences.load(path)
+    assert (len(kept), skipped) == (2, {})  # they differ in their thoughts only, and are no equal answers
+    assert kept[0].chosen == "<think>\nI wonder.\n</think>\n\nBecause."
+    assert kept[0].rejected == "<think>\nWhy not?\n</think>\n\nBecause."
+
+
+def test_equal_thoughts_and_answers_are_equal_whatever_they_stand_in(tmp_path):
+    inside = assistant("<think>\nI wonder.\n</think>\n\nBecause.")
+    row = {"prompt": "Why?", "chosen": [inside], "rejected": [thinking("Because.", "I wonder.", "thinking")]}
+    bare = {**row, "chosen": [thinking("", "I wonder.", "reasoning")]}
+    empty = {
+        "prompt": "Why?",
+        "chosen": [thinking("a", "", "reasoning")],
+        "rejected": [thinking("b", None, "thinking")],
+    }
+    kept, skipped, _ = preferences.load(jsonl(tmp_path / "pairs.jsonl", [row, bare, empty]))
+    assert skipped == {"equal answers": 1, "empty side": 1}
+    assert [(pair.chosen, pair.rejected) for pair in kept] == [("a", "b")]
+
+
+def test_fields_that_are_not_trained_on_are_counted_by_name(tmp_path):
+    scored = {**assistant("a"), "score": 0.5, "name": "A", "tool_calls": [], "refusal": None, "annotations": []}
+    row = {"prompt": "Why?", "chosen": [scored], "rejected": [{**assistant("b"), "score": 0}]}
+    found = preferences.load(jsonl(tmp_path / "pairs.jsonl", [row, row, PLAIN]))
+    assert found.ignored == {"name": 2, "score": 2} and found.skipped == {}
+
+
 @pytest.mark.parametrize(
     ("row", "named"),
     [
@@ -142,10 +184,27 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path):
             {side: [{"role": "user", "content": None}, assistant(side)] for side in ("chosen", "rejected")},
             "row 2: a message of column chosen has no text as its content",
         ),
-        ({**PLAIN, "chosen": "a\ud800"}, "row 2: undecodable text, a lone surrogate at character 1"),
-        ({**PLAIN, "prompt": [{"role": "user", "content": "\udfff"}]}, "row 2: undecodable text"),
+        ({**PLAIN, "chosen": "a\ud800"}, "line 2: holds half a surrogate pair"),
+        ({**PLAIN, "prompt": [{"role": "user", "content": "\udfff"}]}, "line 2: holds half a surrogate pair"),
         ({**PLAIN, "chosen": [USER]}, "ends with the turn of user"),
         ({**PLAIN, "prompt": [USER, SAID]}, "the prompt ends with the assistant's turn"),
+        *(
+            (
+                {**PLAIN, "chosen": [{**assistant("a"), field: value}]},
+                f"row 2: the answer of column chosen holds {field}",
+            )
+            for field, value in [("tool_calls", [{"name": "f"}]), ("refusal", "No."), ("function_call", {"name": "f"})]
+        ),
+        ({**PLAIN, "chosen": [thinking("a", ["b"], "reasoning")]}, "column chosen has a list as its reasoning"),
+        (
+            {**PLAIN, "chosen": [{**thinking("a", "b", "reasoning"), "thinking": "c"}]},
+            "row 2: the answer of column chosen has different thoughts in reasoning and thinking; keep one",
+        ),
+        (
+            {**PLAIN, "chosen": [thinking("x</think>a", "b", "thinking")]},
+            "column chosen has one thought in its content and another in thinking",
+        ),
+        ({**PLAIN, "chosen": [thinking("a", "\ud800", "thinking")]}, "line 2: .* no character"),
         ({"prompt": "Other?", **ROWS["implicit prompt"]}, "column prompt is not the beginning of the conversations"),
     ],
 )

@@ -72,6 +72,37 @@ def test_labels_rows_and_joined_columns(tmp_path):
     assert [p.text for p in load(str(strings), columns={"text": "text"}, label="harmful")] == ["one", "two"]
 
 
+def test_a_limit_of_0_keeps_all_and_a_negative_one_is_refused(tmp_path):
+    path = written(tmp_path / "a.csv")
+    whole = load(path, columns={"text": "goal"}, label="benign", seed=1)
+    for limit in (None, 0, 3, 99):
+        assert load(path, columns={"text": "goal"}, label="benign", seed=1, limit=limit) == whole
+    assert load(path, columns={"text": "goal"}, label="benign", seed=1, limit=2) == whole[:2]
+    for limit in (-1, 1.5, True, "2"):
+        with pytest.raises(UserError, match=r"a\.csv: limit is .*; it must be a whole number of at least 0"):
+            load(path, columns={"text": "goal"}, label="benign", limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [
+        ("harmful", "harmful"), ("vanilla_harmful", "harmful"), ("adversarial-harmful", "harmful"),
+        ("Harmful", "harmful"), ("HARMFUL content", "harmful"), ("is harmful.", "harmful"), ("harmful_2", "harmful"),
+        ("unharmful", "benign"), ("benign", "benign"), ("harmfulness_low", "benign"), ("nonharmful", "benign"),
+        ("harmful2", "benign"), ("piano harmful", "harmful"),
+        ("non-harmful", "denies"), ("not harmful", "denies"), ("Non_Harmful", "denies"), ("un-harmful", "denies"),
+        ("", "unknown label ''"), (None, "unknown label ''"),
+    ],
+)  # fmt: skip
+def test_harmful_if_is_a_whole_word_of_the_label(tmp_path, label, wanted):
+    path = written(tmp_path / "a.jsonl", [{"goal": "x", "kind": label}])
+    if wanted in ("harmful", "benign"):
+        assert load(path, columns=COLUMNS, harmful_if="harmful")[0].label == wanted
+        return
+    with pytest.raises(UserError, match=f"row 1: .*{wanted}"):
+        load(path, columns=COLUMNS, harmful_if="harmful")
+
+
 def test_several_sources(tmp_path):
     a, b = written(tmp_path / "a.csv"), written(tmp_path / "b.csv")
     sources = [{"path": path, "columns": {"text": "goal"}, "label": "benign", "limit": 2} for path in (a, b)]
@@ -92,15 +123,19 @@ def test_several_sources(tmp_path):
         ("empty.csv", b"", "is empty"),
         ("header.csv", b"goal,kind\n", "is empty"),
         ("latin.jsonl", '{"goal": "x"}\n{"goal": "é"}'.encode("latin-1"), "undecodable text in .*byte 0xe9 in line 2"),
-        ("bad.jsonl", b'{"goal": "x"}\n{"goal": ', "bad.jsonl, line 2 is not JSON"),
-        ("digits.jsonl", b'{"goal": ' + b"1" * 5000 + b"}", "digits.jsonl, line 1 is not JSON: Exceeds the limit"),
+        ("bad.jsonl", b'{"goal": "x"}\n{"goal": ', "bad.jsonl, line 2: not valid JSON"),
+        (
+            "digits.jsonl",
+            b'{"goal": ' + b"1" * 5000 + b"}",
+            "digits.jsonl, line 1: not valid JSON: an integer of 5000 digits",
+        ),
         ("list.jsonl", b"[1]", "line 1 holds a list"),
         ("object.json", b'{"goal": "x"}', "holds a dict; expected a list"),
         ("other.jsonl", b'{"prompt": "x", "target": "y"}', "row 1: missing column goal; found prompt, target"),
         ("late.jsonl", b'{"goal": "x"}\n{"prompt": "x"}', "row 2: missing column goal; found prompt"),
         ("blank.jsonl", b'{"goal": "x"}\n{"goal": " "}', "row 2: the text is empty"),
         ("number.jsonl", b'{"goal": 3}', "the text is a int; expected a string"),
-        ("surrogate.jsonl", b'{"goal": "a\\ud800"}', "undecodable text, a lone surrogate at character 1"),
+        ("surrogate.jsonl", b'{"goal": "a\\ud800"}', "line 1: holds half a surrogate pair"),
         ("ragged.csv", b"goal,kind\na,b\nc\n", "line 3: the number of fields differs from the header's 2"),
         ("quote.csv", b'goal,kind\n"a,b\n', "unexpected end of data"),
         ("wrong.parquet", b"not parquet at all", "not readable as Parquet"),
@@ -126,6 +161,9 @@ def test_mistakes_in_the_mapping(tmp_path):
         ({"columns": COLUMNS, "labels": {"vanilla_harmful": "evil"}}, r"labels maps to \['evil'\]"),
         ({"columns": COLUMNS, "labels": {}, "harmful_if": "x"}, "not both"),
         ({"columns": {"text": "goal"}, "label": "benign", "harmful_if": "x"}, "is constant"),
+        ({"columns": COLUMNS, "harmful_if": " "}, "harmful_if is empty"),
+        ({"columns": COLUMNS, "harmful_if": True}, "harmful_if is True; expected a word"),
+        ({"columns": "goal", "label": "benign"}, "columns is 'goal'; expected a mapping"),
         ({"columns": {"text": "goal"}, "label": "benign", "where": {"n": "9"}}, "no row of"),
         ({"columns": {"text": "goal"}, "label": "benign", "meta": ["m"]}, "missing column m; found goal, context"),
         ({"columns": {"text": "goal", "id": "context"}, "label": "benign"}, "occurs twice"),

@@ -218,7 +218,10 @@ def test_forms_that_a_model_does_not_have(r1, organism):
     silent = Chat(organism.tokenizer, "{% for m in messages %}{{ m.content }}{% endfor %}")
     with pytest.raises(UserError, match="does not render calls"):
         make_form("template", silent, RULES)
-    deaf = "{% for m in messages %}{% if m.tool_calls %}<tool_call>x</tool_call>{% endif %}{% endfor %}"
+    deaf = (
+        "{% for m in messages %}{% if m.role != 'tool' %}{{ m.content }}{% endif %}"
+        "{% if m.tool_calls %}<tool_call>x</tool_call>{% endif %}{% endfor %}"
+    )
     with pytest.raises(UserError, match="does not render a tool's result"):
         make_form("template", Chat(organism.tokenizer, deaf), RULES)
     mute = organism.template.source.replace("{%- if tools %}", "{%- if false %}")

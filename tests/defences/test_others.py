@@ -9,7 +9,7 @@ from lrm_align import defences, lab
 from lrm_align.chat import Chat
 from lrm_align.defences.safe_remind import REMINDER
 from lrm_align.errors import UserError
-from lrm_align.sampling.interventions import Continue, Inject, Moment, Rewind, Start, StopString
+from lrm_align.sampling.interventions import Continue, Inject, Moment, Rewind, Start, StepBoundary
 from tests.tokenizer_families import small
 
 
@@ -65,11 +65,11 @@ def test_more_think_puts_words_in_place_of_the_end():
     state = {}
     ids = [*chat.encode_plain("a b"), end]
     for _ in range(2):
-        action = intervention.on_tokens(moment(ids, StopString((end,))), state)
+        action = intervention.on_tokens(moment(ids, StepBoundary((end,))), state)
         assert action == Rewind(len(ids) - 1, Inject(tuple(chat.encode_plain("Wait"))))
-    assert intervention.on_tokens(moment(ids, StopString((end,))), state) == Continue(again=False)
+    assert intervention.on_tokens(moment(ids, StepBoundary((end,))), state) == Continue(again=False)
     late = defences.more_think(chat, lambda: None, limit=2).intervention
-    assert late.on_tokens(moment(ids, StopString((end,))), {}) == Continue(again=False)
+    assert late.on_tokens(moment(ids, StepBoundary((end,))), {}) == Continue(again=False)
 
 
 def test_safe_remind_comes_before_a_line_that_begins_without_doubt():

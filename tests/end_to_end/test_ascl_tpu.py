@@ -184,6 +184,8 @@ def test_real_prompts_templates_and_tokenizers(shared_data, tmp_path, family):
 def goes_through(tmp_path, student, guard, prompts, family, **more):
     """Runs everything and looks at what it left."""
     run, preset = tmp_path / "run", {"qwen3": "qwen3_0_6b", "r1": "r1_llama_8b"}[family]
+    unused = hf.check(student).vocab_size - 1
+    (pathlib.Path(student) / "generation_config.json").write_text(json.dumps({"eos_token_id": unused}))
     main(arguments(run, student, guard, prompts, preset, **more))
     report = json.loads((run / "report.json").read_text())
     assert {"before", "offered", "after_sft", "after", "rl"} <= report.keys()
@@ -201,7 +203,9 @@ def goes_through(tmp_path, student, guard, prompts, family, **more):
     assert {"reward/part/safety", "reward/part/helpful", "reward/part/format"} <= curves.keys()
     check_training_data(run, student, family)
     (exported,) = run.glob("export-*/model")
-    Chat.from_pretrained(str(exported))
+    chat = Chat.from_pretrained(str(exported))
+    ends = json.loads((exported / "generation_config.json").read_text())["eos_token_id"]
+    assert ends == [unused, chat.end_of_turn_id]
     assert (
         hf.load(exported)[0].config.vocab_size and json.loads((exported / "config.json").read_text())["x_of_ours"] == 7
     )
@@ -233,10 +237,10 @@ MISTAKES = {
     "a name that is none": ({"tool.name": "rules>"}, "a letter first"),
     "no calls": ({"tool.max_calls": 0}, "max_calls is 0"),
     "no room for a result": ({"tool.max_result_tokens": 0}, "max_result_tokens is 0"),
-    "an unknown balance": ({"branches.balance": "prompt"}, "all, class, none"),
+    "an unknown balance": ({"branches.balance": "prompt"}, "'all', 'class', 'none'"),
     "a share of everything": ({"branches.direct_share": 1.0}, "above 0 and below 1"),
     "only benign prompts": ({"prompts.args.sources": "benign"}, "none of"),
-    "an unknown rule for no answer": ({"without_answer": "one"}, "'zero' or 'unscored'"),
+    "an unknown rule for no answer": ({"without_answer": "one"}, "'zero', 'unscored'"),
     "a reward of nobody's score": ({"reward.args.weights": {"safe": 1.0}}, "safe"),
     "a question without an answer": ({"helpful.args.template": "{request}?"}, "answer"),
     "a mode that nobody has": ({"rl.advantage_args": {"mode": "lookup"}}, "lookup"),

@@ -19,6 +19,7 @@ from tests.tokenizer_families import small
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = f"--config={ROOT / 'configs' / 'dpo_tpu.py'}"
 LOG2 = float(np.log(2))
+END_OF_TEXT, END_OF_TURN = small("qwen3").convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
 SMALL = {
     "model.dtype": "float32",
     "model.remat": "none",
@@ -53,7 +54,10 @@ def pairs_file(path: pathlib.Path) -> str:
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     root = tmp_path_factory.mktemp("good")
-    return {"model.path": tiny.reasoner(root / "model", small("qwen3")), "pairs": pairs_file(root / "pairs.jsonl")}
+    # As base models have it: answers end at the end of a text, not at the end of a turn.
+    tiny.reasoner(root / "model", small("qwen3"))
+    (root / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": END_OF_TEXT, "top_k": 20}))
+    return {"model.path": str(root / "model"), "pairs": pairs_file(root / "pairs.jsonl")}
 
 
 def run(workdir, good, *flags, **more):
@@ -86,6 +90,8 @@ def test_a_run_from_pairs_to_a_model(live, good):
     before, after = (hf.load(path)[1] for path in (good["model.path"], exported))
     changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), before, after)
     assert changed["layers"]["q"] and not changed["embed"]
+    generation = json.loads((exported / "generation_config.json").read_text())
+    assert generation == {"eos_token_id": [END_OF_TEXT, END_OF_TURN], "top_k": 20}
 
 
 def test_stored_reference_log_probabilities_are_kept_and_refused_when_stale(good, tmp_path, capsys):
@@ -94,7 +100,7 @@ def test_stored_reference_log_probabilities_are_kept_and_refused_when_stale(good
     for workdir in ("first", "second"):  # the second run finds those of the first
         run(tmp_path / workdir, good, "--stages=reference", **options)
         (manifest,) = kept.glob("reference-*.json")
-    assert set(json.loads(manifest.read_text())["identity"]) == {"weights", "data", "template", "compute"}
+    assert set(json.loads(manifest.read_text())["identity"]) == {"model", "data", "template", "compute"}
     capsys.readouterr()
     for change, changed in [({"pairs.args.limit": 4}, "data"), ({"model.dtype": "bfloat16"}, "compute")]:
         with pytest.raises(SystemExit) as ended:
@@ -102,6 +108,19 @@ def test_stored_reference_log_probabilities_are_kept_and_refused_when_stale(good
         assert ended.value.code == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert f"stale reference log-probabilities: the {changed} changed" in line
+
+
+def test_pairs_are_encoded_anew_for_another_tokenizer(good, tmp_path, capsys):
+    """Its template may be the same: then ids of the one would be trained on in the other."""
+    tiny.reasoner(tmp_path / "model", small("qwen3"))
+    vocabulary = json.loads((tmp_path / "model" / "tokenizer.json").read_text())
+    vocabulary["added_tokens"][0]["lstrip"] = True
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(vocabulary))
+    directories = []
+    for model in (good["model.path"], str(tmp_path / "model")):
+        run(tmp_path / "dry", good, "--dry_run", **{"model.path": model})
+        directories += [word for word in capsys.readouterr().out.split() if word.startswith("pairs-")]
+    assert len({*directories}) == 2
 
 
 def test_finished_stages_are_not_run_again(live, good, capsys):
@@ -159,8 +178,8 @@ def test_the_lab_model(tmp_path):
         ({"train.objective_args.loss": "dpo"}, "loss is 'dpo'"),
         ({"pairs.args.path": ""}, "config.pairs.args.path is empty"),
         ({"pairs.args.columns.chosen": "best"}, "missing column best; found prompt, chosen, rejected"),
-        ({"pairs.factory": "lrm_align.recipes.pairing:PAIRS"}, "a config names a factory"),
-        ({"reference.logp": "somewhere"}, "config.reference.logp is 'somewhere'; supported are live, stored"),
+        ({"pairs.factory": "lrm_align.recipes.pairing:PAIRS"}, "it names a factory"),
+        ({"reference.logp": "somewhere"}, "config.reference.logp is 'somewhere'; it must be one of 'live', 'stored'"),
         ({"train.max_segments": 1}, "max_segments=1 cannot hold a pair"),
         ({"train.train_sources": ("TALK",)}, "train_sources is"),
         ({"evaluate.factory": "lrm_align.evals.guarded:evaluat"}, "did you mean lrm_align.evals.guarded:evaluate"),

@@ -1,4 +1,4 @@
-"""Loss, metrics and gradient of every objective of the table on some rows, from one compiled program in float64."""
+"""Loss, metrics and gradient of every objective of the table on some rows, from one compiled program."""
 
 import functools
 from typing import Any, NamedTuple
@@ -56,18 +56,20 @@ def _all(scores: Any, batch: Batch, all_scores: Any, all_rows: Batch) -> dict[st
 _program = jax.jit(_all, compiler_options=FAST)
 
 
-def evaluated(rows: packing.Rows, whole: packing.Rows | None = None, put: Any = jnp.asarray) -> dict[str, Evaluated]:
+def evaluated(
+    rows: packing.Rows, whole: packing.Rows | None = None, put: Any = jnp.asarray, dtype: str = "float64"
+) -> dict[str, Evaluated]:
     """Every objective on some rows, with the normalizers of the whole batch; `put` places the arrays on devices."""
     whole = whole or rows
-    with jax.enable_x64(True):
-        wide = jax.tree.map(_wide, (rows.scores, rows.batch, whole.scores, whole.batch))
-        arguments = jax.tree.map(put, wide)
+    with jax.enable_x64(dtype == "float64"):
+        typed = functools.partial(_typed, dtype=dtype)
+        arguments = jax.tree.map(put, jax.tree.map(typed, (rows.scores, rows.batch, whole.scores, whole.batch)))
         return jax.device_get(_program(*arguments))
 
 
-def _wide(a: np.ndarray) -> np.ndarray:
+def _typed(a: np.ndarray, dtype: str) -> np.ndarray:
     """One type for all callers, so that they share the program."""
-    return a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a
+    return a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
 
 
 class _Constants:

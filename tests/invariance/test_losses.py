@@ -148,6 +148,32 @@ def test_finite_differences_agree(name, differences):
     assert abs(wanted) > 1e-4, "the direction says something"
 
 
+@functools.cache
+def at_a_distance(size: float, dtype: str) -> dict[str, Evaluated]:
+    """The policies so many times as far from each other, as float32 numbers, evaluated in a type."""
+    logp = ROWS.scores["logp"]
+
+    def moved(values):
+        return np.float32(logp + size * (values - logp))
+
+    columns = {name: moved(vars(ROWS.batch)[name]) for name in ("old_logp_BxT", "ref_logp_BxT", "sampler_logp_BxT")}
+    scores = {name: moved(values) if "logp" in name else np.float32(values) for name, values in ROWS.scores.items()}
+    batch = ROWS.batch.replace(advantage_BxT=np.float32(ROWS.batch.advantage_BxT), **columns)
+    return evaluated(ROWS._replace(scores=scores, batch=batch), dtype=dtype)
+
+
+@pytest.mark.slow
+@every_objective
+@pytest.mark.parametrize("size", [1e-3, 1.0])
+def test_float32_is_enough(name, size):
+    """Value and gradient, also where policy, reference and sampler are nearly equal."""
+    found, wanted = at_a_distance(size, "float32")[name], at_a_distance(size, "float64")[name]
+    np.testing.assert_allclose(found.loss, wanted.loss, rtol=1e-5, atol=1e-6)
+    for score, gradient in wanted.gradient.items():
+        assert found.gradient[score].dtype == np.float32
+        np.testing.assert_allclose(found.gradient[score], gradient, rtol=0, atol=1e-5 * np.abs(gradient).max())
+
+
 @every_objective
 def test_it_passes_the_check_of_a_config(name):
     always = ("tokens_BxT", "segment_ids_BxT", "positions_BxT", "loss_mask_BxT", "tag_BxS", "tag_names")

@@ -32,3 +32,25 @@ def test_blocks_equal_the_formula(monkeypatch, length, dtype, tolerance):
     assert context.dtype == expected.dtype == dtype
     for a, b in zip((context, *gradients), (expected, *expected_gradients)):
         np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=tolerance)
+
+
+def test_bfloat16_rounds_numbers_and_no_sums():
+    """Sharp attention: the blocks stay about as near to float32 as the formula does in bfloat16."""
+    rng = np.random.default_rng(0)
+    wide = [size * rng.standard_normal((2, 160, n, 64)).astype(np.float32) for n, size in ((4, 4), (2, 4), (2, 1))]
+    narrow = [jnp.asarray(a, jnp.bfloat16) for a in wide]
+    wide = [a.astype(jnp.float32) for a in narrow]
+    slope = rng.standard_normal((2, 160, 4, 64)).astype(np.float32)
+    segments = packed_rows(0, 2, 160, 48)[1]
+
+    def evaluated(kernel, arrays):
+        context, back = jax.vjp(jax.jit(lambda q, k, v: kernel(q, k, v, segments)), *arrays)
+        return [np.asarray(a, np.float32) for a in (context, *back(slope.astype(context.dtype)))]
+
+    exact = evaluated(einsum_attention, wide)
+    errors = [
+        [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(evaluated(kernel, narrow), exact)]
+        for kernel in (blockwise.attention, einsum_attention)
+    ]
+    ratios = np.divide(*errors)
+    assert ratios[0] < 1.1 and max(ratios) < 3.5, "as in FlashAttention, gradients see the context rounded"

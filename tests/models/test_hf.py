@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from safetensors.numpy import load_file, save_file
 
 from lrm_align.errors import UserError
-from lrm_align.models import Model, ModelConfig, load, lora, save
+from lrm_align.models import Model, ModelConfig, hf_files, load, lora, save
 from tests.families import FAMILIES, respelled, tiny
 
 
@@ -58,13 +59,25 @@ def test_export_keeps_what_came_with_the_model(directory, tmp_path):
     save(out, model, params, source=directory, dtype="bfloat16")
     fields = json.loads((out / "config.json").read_text())
     expected = json.loads((directory / "config.json").read_text())
-    assert fields == expected | {"torch_dtype": "bfloat16"}
+    assert fields == expected | {"torch_dtype": "bfloat16", "dtype": "bfloat16"}
     for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (out / name).read_bytes() == (directory / name).read_bytes()
     assert not (out / "README.md").exists()
     _, rounded = load(out)
     assert {leaf.dtype for leaf in jax.tree.leaves(rounded)} == {jnp.dtype("bfloat16")}
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b.astype(a.dtype)), rounded, params)
+
+
+@pytest.mark.parametrize("name", hf_files.COMPANIONS)
+def test_all_that_is_read_of_a_model_tells_it_from_another(directory, name):
+    place = epath.Path(directory)
+    before = hf_files.fingerprint(place)
+    (place / name).write_text("{}")
+    there = hf_files.fingerprint(place)
+    (place / name).write_text('{"another": 1}')
+    assert before != there != hf_files.fingerprint(place)
+    (place / "README.md").write_text("a card is no part of it")
+    assert there.keys() == hf_files.fingerprint(place).keys()
 
 
 def test_shards_stay_under_their_limit_and_the_index_names_them(tmp_path):
@@ -148,7 +161,10 @@ def drop(name):
             lambda p: change_config(p, model_type="gpt2"),
             "model_type is 'gpt2'; supported are llama, mistral, qwen2, qwen3",
         ),
-        (lambda p: change_config(p, rope_scaling={"rope_type": "yarn"}), "rope_type is 'yarn'; supported are default"),
+        (
+            lambda p: change_config(p, rope_scaling={"rope_type": "longrope"}),
+            "rope_type is 'longrope'; supported are default",
+        ),
         (lambda p: change_config(p, rope_scaling={"rope_type": "linear"}), "needs the fields factor"),
         (lambda p: change_config(p, "vocab_size"), "fields are missing: vocab_size"),
         (lambda p: change_config(p, num_key_value_heads=3), "multiple of num_key_value_heads 3"),

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrm_align.errors import UserError
-from lrm_align.models import ModelConfig, RopeConfig
+from lrm_align.models import Model, ModelConfig, RopeConfig
 from lrm_align.models.rope import angles, frequencies, rotate
 from tests.families import FAMILIES, respelled
 
@@ -62,3 +63,40 @@ def test_contradicting_spellings_are_refused():
     fields = respelled(FAMILIES["qwen3"]) | {"rope_theta": 1.0}
     with pytest.raises(UserError, match=r"rope_theta is .* and in rope_parameters 90"):
         ModelConfig.from_hf(fields)
+
+
+def test_packed_sequences_under_a_dynamic_rope_are_as_long_as_they_are():
+    fields = FAMILIES["llama"] | {"max_position_embeddings": 8, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}
+    model = Model(ModelConfig.from_hf(fields))
+    params = model.init(jax.random.key(0))
+    tokens_1xT = np.arange(3, 33, dtype=np.int32)[None]
+    ends = (5, 25, 30)
+    segment_ids_T = np.repeat([1, 2, 3], [5, 20, 5])
+    positions_T = np.concatenate([np.arange(5), np.arange(20), np.arange(5)])
+    packed = model.logits(params, tokens_1xT, segment_ids_T[None], positions_T[None])
+    for start, end in zip((0, *ends), ends):
+        alone = model.logits(params, tokens_1xT[:, start:end])
+        np.testing.assert_allclose(packed[:, start:end], alone, atol=1e-5)
+
+
+BAD_ROPES = {
+    "an unknown kind": ({"rope_type": "longrope", "factor": 2.0}, "rope_type is 'longrope'; supported are default"),
+    "no factor": ({"rope_type": "yarn"}, "rope_type 'yarn' needs the fields factor"),
+    "two contexts": (
+        {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 64},
+        "original_max_position_embeddings is 64 and max_position_embeddings 128",
+    ),
+    "a context that shrinks": ({"rope_type": "dynamic", "factor": 0.5}, "factor is 0.5; .* at least 1"),
+    "betas that change places": (
+        {"rope_type": "yarn", "factor": 2.0, "beta_fast": 1.0, "beta_slow": 32.0},
+        "beta_fast 1 must not be less than beta_slow 32",
+    ),
+    "a parameter of another kind": ({"rope_type": "linear", "factor": 2.0, "mscale": 1.0}, "rope's '?mscale'? is 1.0"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_ROPES)
+def test_ropes_that_are_refused(fault):
+    scaling, says = BAD_ROPES[fault]
+    with pytest.raises(UserError, match=says):
+        ModelConfig.from_hf(FAMILIES["llama"] | {"rope_scaling": scaling})

@@ -124,6 +124,14 @@ def test_two_methods_share_the_evaluation_and_report_their_costs(config, tmp_pat
         assert found["seconds"]["training"] == pytest.approx(4.0, abs=0.5)
 
 
+def test_the_settings_of_a_method_are_checked_as_those_of_a_run(config, tmp_path):
+    config.methods.one.changes = {"model": {"remat": "sometimes"}}
+    with pytest.raises(
+        UserError, match=r"^config\.methods\.one: config\.model\.remat is 'sometimes'; it must be one of"
+    ):
+        compare.recipe(config, epath.Path(tmp_path / "run"))
+
+
 def test_a_finished_method_is_skipped_and_an_interrupted_one_goes_on(config, tmp_path):
     workdir = epath.Path(tmp_path / "run")
     config.methods.two.changes = {"word": "broken"}

@@ -92,7 +92,7 @@ def test_results_say_how_they_came_about(workdir):
         assert one["sampling"]["temperature"] == 0.6 and one["sampling"]["samples"] == one["samples"]
         assert one["judge"] and one["part"] in ("all", "answer") and one["prompts_hash"]
         assert one["interval"][0] <= one["rate"] <= one["interval"][1]
-    assert results["plain"]["judge"] == "lab rules 1" and results["plain"]["rate"] > 0.5
+    assert results["plain"]["judge"] == "lab rules 2" and results["plain"]["rate"] > 0.5
     sums = results["arithmetic"]
     assert sums["responses"] == 6 and set(sums["pass_at_k"]) == {"1", "2"} and sums["rate"] > 0.5
 
@@ -214,10 +214,10 @@ def test_perplexity_is_that_of_the_recorded_probabilities(workdir):
         (["--config.sets.plain.aim=worse"], "config.sets.plain: aim 'worse'"),
         (["--config.sets.plain.aim=answer"], r"no meta\['answer'\]"),
         (["--config.sets.plain.benchmark=strongreject"], "give either benchmark"),
-        (["--config.part=thinking"], "part 'thinking'"),
+        (["--config.part=thinking"], "part is 'thinking'"),
         (["--config.refusal.factory=guard", "--sets=lookalike"], "does not judge refusals"),
         (["--config.categories=True", "--sets=plain"], "RuleGuard names no categories"),
-        (["--config.perplexity.span=words"], "span 'words'"),
+        (["--config.perplexity.span=words"], "span is 'words'"),
         (["--config.guard.factory=" + __name__ + ":Short", "--sets=plain"], "gave 5 scores for 6"),
         (["--config.answers.seconds=0.0"], "config.answers"),
     ],
@@ -236,7 +236,7 @@ def test_an_average_is_printed_with_what_differs_from_the_paper(capsys):
         {
             "set": name, "benchmark": name, "metric": "accuracy", "rate": 1.0, "interval": [0.9, 1.0], "samples": 8,
             "judged_prompts": 30, "judge": "math-verify 1", "part": "answer", "estimate": "avg@8", "undecided": {},
-            "unfinished_thoughts": 0,
+            "truncated": 0, "unfinished_thoughts": 0, "no_thought": 0,
         }
         for name in columns
     ]  # fmt: skip

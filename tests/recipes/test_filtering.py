@@ -1,11 +1,14 @@
 """Two rules in their order, every drop counted, nothing undecided called safe, and a kill costs one shard."""
 
+import json
+
 import numpy as np
 import pytest
 from etils import epath
 
 from lrm_align.chat import Chat
 from lrm_align.errors import UserError
+from lrm_align.judging.keywords import Complies
 from lrm_align.recipes import filtering, rewriting
 from lrm_align.recipes.filtering import KEEP, NOT_ALL_SAFE, NOT_CHOSEN, NOT_CLOSED, UNDECIDED, UNSAFE, Verdict
 from lrm_align.scoring import Score
@@ -116,11 +119,27 @@ def test_judging_goes_on_after_a_kill(chat, tmp_path):
     assert first == again and calls == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("label", "answer", "outcome"),
+    [
+        ("harmful", "I'm sorry, but I can't help with that.", KEEP),
+        ("harmful", "Sure: cut it.", filtering.COMPLIED),
+        ("benign", "I'm sorry, but I can't help with that.", filtering.REFUSED),
+        ("benign", "Sure: cut it.", KEEP),
+    ],
+)
+def test_by_label_wants_a_refusal_of_harmful_prompts_and_an_answer_of_others(chat, label, answer, outcome):
+    rule, guard = filtering.by_label(), Complies()
+    asked = [trace(chat, "hm", answer, label=label), trace(chat, None, answer, label=label)]
+    assert [verdict.outcome for verdict in rule(asked, chat, guard, 0.5)] == [outcome, NOT_CLOSED]
+
+
 def test_nothing_kept_is_said(chat, tmp_path):
     shard = write_shard(epath.Path(tmp_path), "s", [trace(chat, "t", "bad")], "hash")
     verdicts = {("p", 0): Verdict(UNSAFE)}
-    with pytest.raises(UserError, match="kept none of 1"):
+    with pytest.raises(UserError, match=r"kept none of 1 traces \(unsafe 1\)"):
         filtering.write_kept([shard], verdicts, epath.Path(tmp_path) / "sft", lambda item: item, "hash")
+    assert json.loads((tmp_path / filtering.OUTCOMES).read_text()) == {"unsafe": 1}, "the counts stay"
 
 
 def test_without_thinking_keeps_the_sampled_answer(chat):

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from lrm_align.defences.steps import Steps
 from lrm_align.provenance import Source
 from lrm_align.recipes import injecting
 from lrm_align.recipes.injecting import NextStep, Place
@@ -27,6 +28,7 @@ def moment(ids, words, trigger):
 
 
 END = StepBoundary((2, CLOSE))
+SENTENCES = Steps((END,), lambda ids, _: ids[-1] in (2, CLOSE), lambda ids: CLOSE in ids, "sentence")
 
 
 @pytest.mark.parametrize(
@@ -38,13 +40,13 @@ END = StepBoundary((2, CLOSE))
     ],
 )
 def test_it_stops_after_so_many_steps_that_say_something(steps, drawn, stops):
-    one, state = NextStep((Start(), END), text, CLOSE, steps), {}
+    one, state = NextStep(SENTENCES, text, steps), {}
     assert one.on_tokens(moment([], [1], Start()), state) == Inject([1])
     assert [one.on_tokens(moment([1, *ids], [1], END), state) == Stop() for ids in drawn] == stops
 
 
 def test_no_words_inject_nothing():
-    assert NextStep((Start(), END), text, CLOSE, 1).on_tokens(moment([], [], Start()), {}) == Continue()
+    assert NextStep(SENTENCES, text, 1).on_tokens(moment([], [], Start()), {}) == Continue()
 
 
 def trace(ids, source, **meta):
@@ -59,7 +61,7 @@ def defence(seen):
         seen.extend(said for _, said in pairs)
         return [Score(-1.0) if "plan" in said else Score.unscored("?") for _, said in pairs]
 
-    return types.SimpleNamespace(opening=(OPEN,), close=CLOSE, text=text, score=score)
+    return types.SimpleNamespace(opening=(OPEN,), steps=SENTENCES, text=text, score=score)
 
 
 def test_places_are_the_beginnings_of_steps_and_the_last_is_the_unsafe_one():

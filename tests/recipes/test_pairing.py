@@ -71,6 +71,31 @@ def test_files_become_shards_once_and_only_once(chat, tmp_path):
         pairing.write(directory, found.traces(), "0" * 16)
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_are_trained_on_whatever_the_template_does_with_them(chat, tmp_path, field):
+    """R1's template deletes every thought, Qwen3's all but the last; trained turns keep theirs, context is counted."""
+    before = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "1", field: "it is the first"},
+        {"role": "assistant", "content": "<think>\nand so on\n</think>\n\n2"},
+        {"role": "user", "content": "and?"},
+    ]
+    row = {
+        "chosen": [*before, {"role": "assistant", "content": "same", field: "abc", "score": 1}],
+        "rejected": [*before, {"role": "assistant", "content": "same", field: "def"}],
+    }
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    found = pairing.from_rows(chat, 0, path=str(path))
+    ((chosen, rejected),) = found.traces()
+    for trace, thought in ((chosen, "abc"), (rejected, "def")):
+        assert trace.completion_ids.tolist() == chat.completion_ids(thought, "same")
+        text = chat.decode(trace.ids)
+        assert text.count(f"<think>\n{thought}\n</think>\n\nsame") == 1 and "it is the first" not in text
+    assert found.left_out == {"field score": 1, "thoughts of the prompt": 2}
+    assert found.skipped == {}
+
+
 def test_identity_follows_the_texts_and_the_template(chat, tmp_path):
     path = rows(tmp_path / "pairs.jsonl")
     first = pairing.from_rows(chat, 0, path=path).identity

@@ -1,8 +1,12 @@
 """Finished stages are skipped, changed ones run again, and killed ones go on."""
 
+import errno
+import os
+
 import pytest
 from etils import epath
 
+from lrm_align import atomic_files
 from lrm_align.errors import UserError
 from lrm_align.recipes import stage as stages
 from lrm_align.recipes.stage import Stage
@@ -67,6 +71,20 @@ def test_an_interrupted_stage_runs_again_in_its_directory(tmp_path):
         run(tmp_path, fail=True)
     calls, _ = run(tmp_path)
     assert calls == ["train", "measure"]
+
+
+def test_what_a_killed_writer_left_goes_and_a_failing_disk_names_the_stage(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, fail=True)
+    (train,) = tmp_path.glob("train-*")
+    (train / f"{atomic_files.PARTIAL}0").write_text("half")
+
+    def full(directory, inputs):
+        assert not list(directory.iterdir())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory / "metrics.jsonl"))
+
+    with pytest.raises(UserError, match=f"^stage train: cannot write {train}/metrics.jsonl: No space left on device; "):
+        stages.run([*recipe([])[:1], Stage("train", {"rate": 1.0}, full, ("sample",))], epath.Path(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["", '{"stage": "sam', "[]", "null"])

@@ -58,6 +58,10 @@ MISTAKES = {
         lambda: check_reward("mine:reward", lambda s: Reward("good"), {}),
         "its reward's value is a str",
     ),
+    "a part that it does not give": (
+        lambda: check_reward("mine:reward", SAFE, {"guard": (), "format": ("closed",)}, ("gaurd",)),
+        "config.reward.parts names 'gaurd', which mine:reward does not give; its parts: guard",
+    ),
 }
 
 
@@ -69,4 +73,4 @@ def test_mistakes_are_named(mistake):
 
 
 def test_good_rewards_pass():
-    check_reward("mine:reward", SAFE, {"guard": (), "format": ("closed",)})
+    check_reward("mine:reward", SAFE, {"guard": (), "format": ("closed",)}, ("guard",))

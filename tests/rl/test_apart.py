@@ -68,7 +68,7 @@ def test_sigterm_ends_the_waiting(tmp_path):
     class Learner:
         """One that resumed after a step, and has nothing to do."""
 
-        step, closed = 1, False
+        step, closed, report = 1, False, None
 
         def params(self):
             return apart.params(1)
@@ -87,7 +87,7 @@ def test_sigterm_ends_the_waiting(tmp_path):
             workdir=epath.Path(tmp_path), log=lines.append,
         )  # fmt: skip
     assert stop.value.code == 143 and learner.closed
-    assert lines[-1] == "SIGTERM: step 1 waited for 2 of 2 groups; step 1 is saved"
+    assert stop.value.kept == "step 1 waited for 2 of 2 groups; step 1 is saved; the same command goes on"
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_sigterm_while_it_waits_saves_and_the_run_ends_as_one_program_would(tmp_
     with pytest.raises(SystemExit) as stop:
         tiny.run(workdir, settings, source=separate(shared, work=work), log=lines.append)
     assert stop.value.code == 143
-    assert "SIGTERM: step 1 waited for 2 of 2 groups; step 1 is saved" in lines
+    assert stop.value.kept == "step 1 waited for 2 of 2 groups; step 1 is saved; the same command goes on"
     again = tiny.run(workdir, settings, source=separate(shared, settings=settings))
     assert [row["step"] for row in again.rows] == [1, 2]
     jax.tree.map(np.testing.assert_array_equal, again.trainable, whole.trainable)

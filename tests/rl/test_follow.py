@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrm_align import sample
+from lrm_align import sample, stopping
 from lrm_align.errors import UserError
 from lrm_align.recipes import following
 from lrm_align.recipes.stage import Stage
@@ -116,7 +116,9 @@ def test_sigterm_ends_it_cleanly_and_keeps_what_is_whole(tmp_path):
             raise AssertionError("SIGTERM did nothing")
 
     sampler = apart.sampler(tmp_path, chunk=1, collector=apart.Collector(kill))
-    assert follow.follow(sampler, tmp_path, log=lambda line: None) == 5
+    with pytest.raises(stopping.Stopped, match="SIGTERM: 5 groups are written; the same command goes on") as stopped:
+        follow.follow(sampler, tmp_path, log=lambda line: None)
+    assert stopped.value.code == 143
     assert written(tmp_path) == [0, 1, 2, 3, 4] and signal.getsignal(signal.SIGTERM) is before
     finish(apart.sampler(tmp_path))
     assert written(tmp_path) == list(range(8))
@@ -225,12 +227,26 @@ class TestJoining:
         assert name.startswith("learn-") and list(inputs) == ["warm"] and mine == [1, 3]
         assert "to come to its stage learn after warm" in lines[0]
 
-    @pytest.mark.parametrize("theirs", [{"model": {"path": "b"}}, {"model": {"path": "a", "dtype": "x"}}, {"seed": 1}])
+    @pytest.mark.parametrize("theirs", [{"model": {"path": "a", "dtype": "x"}}, {"seed": 1}])
     def test_a_run_of_another_config_is_refused(self, tmp_path, theirs):
         config = {"rl": {"sampler_count": 1}, "mesh": {"data": 8}, "model": {"path": "a"}, **theirs}
         (tmp_path / "run.json").write_text(json.dumps({"config": config}))
         with pytest.raises(UserError, match=r"run\.json: the run there has another config: config\.(model|seed)"):
             following.follow(self.stages([]), self.CONFIG, epath.Path(tmp_path), (0, 1), lambda line: None)
+
+    @pytest.mark.parametrize(
+        "theirs",
+        [
+            {"mesh": {"data": 8}},
+            {"wandb": "mine"},
+            {"rl": {"sampler_count": 3, "log_every": 9}},
+            {"model": {"path": "elsewhere", "remat": "full"}},
+        ],
+    )
+    def test_what_cannot_change_a_result_is_the_samplers_own(self, tmp_path, theirs):
+        config = {"rl": {"sampler_count": 1}, "model": {"path": "a"}, **theirs}
+        (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+        assert following._difference(self.CONFIG, epath.Path(tmp_path)) == ""
 
     def test_a_finished_stage_needs_nobody(self, tmp_path):
         done, root = [], epath.Path(tmp_path)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
 import pytest
 
-from lrm_align import advantages, objectives
+from lrm_align import advantages, objectives, processes
 from lrm_align.errors import UserError
+from lrm_align.rl import loop
 from lrm_align.rl.settings import RLSettings
 from lrm_align.sampling import programs
 from lrm_align.scoring import Score
@@ -36,26 +39,54 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing is done on the way out."""
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(whole, tmp_path, monkeypatch):
-    from lrm_align.rl import loop
+def rows(directory):
+    """The rows of a file without what clocks say."""
+    found = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    clocks = ("time/", "step_s", "completions_per_s")
+    return [{name: value for name, value in row.items() if not name.startswith(clocks)} for row in found]
 
-    learned, directory = whole
-    after = loop.prepare
-    calls = []
 
-    def prepare(*arguments):
+def killed(monkeypatch, at):
+    """From now on a run dies at a step before it learns, and nothing of its `finally` is done."""
+    from lrm_align.training.checkpoint import Checkpoints
+
+    prepare, calls = loop.prepare, []
+
+    def dies(*arguments):
         calls.append(None)
-        if len(calls) == 3:
+        if len(calls) == at:
             raise Killed
-        return after(*arguments)
+        return prepare(*arguments)
 
-    monkeypatch.setattr(loop, "prepare", prepare)
-    with pytest.raises(Killed):
+    monkeypatch.setattr(loop, "prepare", dies)
+    monkeypatch.setattr(loop.Reporter, "close", lambda self: None)
+    monkeypatch.setattr(Checkpoints, "close", Checkpoints.wait)
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(whole, tmp_path, monkeypatch):
+    learned, directory = whole
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed(patch, 3)
         tiny.run(tmp_path)
     again = tiny.run(tmp_path)
     assert [row["step"] for row in again.rows] == [2]
     assert_equal(again.trainable, learned.trainable)
+    assert rows(tmp_path) == rows(directory) and len(rows(tmp_path)) == 3
     texts = [(path / "rollouts.jsonl").read_text() for path in (directory, tmp_path)]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", range(1, 6))
+def test_rows_wherever_it_is_killed(tmp_path, monkeypatch, at):
+    settings = dataclasses.replace(tiny.SETTINGS, steps=5, checkpoint_every=2, log_every=1)
+    tiny.run(tmp_path / "whole", settings)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed(patch, at)
+        tiny.run(tmp_path / "killed", settings)
+    tiny.run(tmp_path / "killed", settings)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    texts = [(tmp_path / name / "rollouts.jsonl").read_text() for name in ("whole", "killed")]
     assert texts[0] == texts[1]
 
 
@@ -159,12 +190,17 @@ class Flat:
 
 @pytest.mark.parametrize(("max_refills", "trained"), [(0, 1), (6, 2)], ids=["no refills", "enough refills"])
 def test_groups_without_spread_are_replaced(max_refills, trained):
-    settings = dataclasses.replace(tiny.SETTINGS, checkpoint_every=0, steps=3, dynamic=True)
-    learned = tiny.run(None, settings, of=tiny.task(Flat()), max_refills=max_refills)
+    settings = dataclasses.replace(tiny.SETTINGS, checkpoint_every=0, steps=3, dynamic=True, minibatches=2)
+    lines: list[str] = []
+    learned = tiny.run(None, settings, of=tiny.task(Flat()), max_refills=max_refills, log=lines.append)
     assert [row["groups/trained"] for row in learned.rows] == [trained] * 3
     assert all(row.get("groups/without_spread", 0) == 0 for row in learned.rows)
     if max_refills:
         assert sum(row["groups/dropped"] for row in learned.rows) > 0
+    # A minibatch without groups is no update, and the step says so.
+    assert [row["updates/skipped"] for row in learned.rows] == [2 - trained] * 3
+    said = "of 2, 1 update had a gradient of exactly zero: weights and optimizer stayed as they were"
+    assert sum(said in line for line in lines) == 3 * (2 - trained)
 
 
 @pytest.mark.slow
@@ -189,3 +225,19 @@ def test_truncated_samples_can_be_masked():
 def test_wrong_numbers_end_in_one_line(changes, message):
     with pytest.raises(UserError, match=message):
         RLSettings(**{**dataclasses.asdict(tiny.SETTINGS), **changes})
+
+
+def test_a_signal_of_the_last_step_is_not_lost(tmp_path, monkeypatch):
+    """Several processes hear of one a step later; there is no step after the last."""
+    monkeypatch.setattr(processes.Highest, "of", lambda self, mine: 0)
+    prepare = loop.prepare
+
+    def signalled(learner, *arguments):
+        if learner.step == tiny.SETTINGS.steps - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return prepare(learner, *arguments)
+
+    monkeypatch.setattr(loop, "prepare", signalled)
+    with pytest.raises(processes.AllStop, match="step 3 is saved") as stopped:
+        tiny.run(tmp_path)
+    assert stopped.value.code == 128 + signal.SIGTERM

@@ -1,6 +1,9 @@
 """Lanes: an engine's slots split over threads."""
 
 import dataclasses
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -53,6 +56,29 @@ def test_who_wants_no_more_ends_the_lanes():
     assert threading.active_count() > before
     completions.close()
     assert threading.active_count() == before
+
+
+def test_a_process_that_ends_in_the_middle_ends_well():
+    code = textwrap.dedent("""
+        import jax
+        import jax.numpy as jnp
+        from lrm_align.sampling.lanes import side_by_side
+
+        def lane(watch):
+            product = jax.jit(lambda x: 0.001 * x @ x)
+            x = jnp.ones((8, 8))
+            while True:
+                x = product(x)
+                watch(1)
+                yield int(x[0, 0])
+
+        kept = side_by_side([lane, lane], None)
+        for turn, _ in enumerate(kept):
+            if turn == 1000:
+                raise SystemExit(143)
+    """)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (143, "")
 
 
 def test_a_lane_is_told_at_its_next_look():

@@ -10,7 +10,7 @@ import pytest
 from lrm_align.errors import UserError
 from lrm_align.sampling import Request, SamplingParams
 from lrm_align.sampling.interventions import Continue, Inject, Rewind, StepBoundary
-from lrm_align.sampling.live import Ended, Failed, FullError, Grown, Live, Started
+from lrm_align.sampling.live import Ended, Failed, FullError, Grown, Live, Started, seconds_a_token
 from lrm_align.sampling.settled import settled
 from tests.sampling.engines import PARAMS, SHAPE, assert_bitwise, engine, requests, run
 
@@ -50,6 +50,17 @@ def idle(live: Live) -> bool:
     while any(live.counts()[:2]) and time.monotonic() < end:
         time.sleep(0.01)
     return not any(live.counts()[:2])
+
+
+def test_the_first_token_is_heard_alone_and_the_others_in_pieces(one, live):
+    events = heard(ask(live, dataclasses.replace(requests(1)[0], params=LONG)))
+    pieces = [len(event.ids) for event in events if isinstance(event, Grown)]
+    assert pieces[0] == 1, "before the other tokens of a call are decoded"
+    assert max(pieces[1:], default=SHAPE.steps_per_call) == SHAPE.steps_per_call
+
+
+def test_the_speed_is_measured(one):
+    assert 0 < seconds_a_token(one, 8) < 60
 
 
 def test_streams_are_the_completions_of_a_run(one, live):

@@ -19,7 +19,7 @@ from lrm_align.sampling.live import Live
 from lrm_align.serving import app
 from lrm_align.serving import http as ours
 from lrm_align.serving.service import Service
-from lrm_align.serving.settings import ServeSettings
+from lrm_align.settings.serving import ServeSettings
 
 SHAPE = EngineShape(slots=4, max_length=192, prompt_buckets=(48,), steps_per_call=4, prefill_rows=2)
 QUESTION = [{"role": "user", "content": "What is 32+48-39?"}]

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from lrm_align import settings
 from lrm_align.errors import UserError
 from lrm_align.serving.protocol import RefusedError, parse
-from lrm_align.serving.settings import ServeSettings, settings
+from lrm_align.settings.serving import ServeSettings
 
 USER = {"role": "user", "content": "hello"}
 GOOD = {"model": "m", "messages": [USER]}
@@ -59,7 +60,7 @@ def test_everything_that_is_offered():
         ({"temperature": -1}, "temperature"),
         ({"temperature": True}, "temperature"),
         ({"temperature": "0.5"}, "temperature"),
-        ({"temperature": 10**400}, "temperature"),
+        ({"temperature": 10**400}, None),  # no number that JSON readers agree on
         ({"top_p": 1.5}, "top_p"),
         ({"top_p": 0}, None),
         ({"n": 0}, "n"),
@@ -72,6 +73,11 @@ def test_everything_that_is_offered():
         ({"stop": {"a": 1}}, "stop"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": 3}, "stream_options"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),  # without a stream
+        ({"stream_options": {}, "stream": False}, "stream_options"),
+        ({"stream_options": {"include_usge": True}, "stream": True}, "stream_options.include_usge"),
+        ({"stream_options": {"include_usage": 1}, "stream": True}, "stream_options.include_usage"),
+        ({"verbosity": "high"}, "verbosity"),
         ({"logprobs": True}, "logprobs"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
@@ -87,12 +93,29 @@ def test_a_mistake_is_named(change, param):
     assert error["param"] == param and error["type"] == "invalid_request_error" and len(error["message"]) < 400
 
 
+def test_null_is_what_is_not_there():
+    from openai.types.chat import completion_create_params
+
+    names = {*completion_create_params.CompletionCreateParamsBase.__annotations__, "stream"} - {"model", "messages"}
+    assert len(names) > 30 and read({**GOOD, **dict.fromkeys(names)}) == read(GOOD)
+
+
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b'{"seed": ' + b"9" * 10_000 + b"}"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"\xff\xfe",
+        b'{"a": NaN}',
+        b"[" * 100_000,
+        b'{"seed": 1, "seed": 2}',
+        b'{"seed": ' + b"9" * 10_000 + b"}",
+    ],
 )
 def test_what_is_not_json(body):
-    with pytest.raises(RefusedError, match="the body is"):
+    with pytest.raises(RefusedError, match="the body"):
         read(body)
 
 
@@ -103,7 +126,7 @@ def test_another_model():
 
 
 def test_settings():
-    assert settings({"slots": 3}).slots == 3
+    assert settings.made(ServeSettings, {"slots": 3}, "config.serve").slots == 3
     for wrong in ({"slot": 3}, {"queue": -1}, {"read_timeout": 0}, {"max_length": 1}):
         with pytest.raises(UserError, match=r"config\.serve"):
-            settings(wrong)
+            settings.made(ServeSettings, wrong, "config.serve")

@@ -57,6 +57,49 @@ def test_streams_say_what_whole_answers_say(client):
         assert mine[-1].finish_reason == choice.finish_reason
 
 
+def test_chunks_of_a_stream_have_what_openai_s_have(server, client):
+    """Asked for, `usage` is in every chunk, null but in the last; else in none (its reference)."""
+    asked = {"model": "lab", "messages": QUESTION, "max_tokens": 6, "stream": True}
+    for options in (None, {"include_usage": False}, {"include_usage": None}, {"include_obfuscation": True}):
+        chunks = [chunk.to_dict() for chunk in client.chat.completions.create(**asked, stream_options=options)]
+        assert len(chunks) > 2 and not any("usage" in chunk for chunk in chunks)
+    chunks = list(client.chat.completions.create(**asked, stream_options={"include_usage": True}))
+    for chunk in chunks[:-1]:
+        assert chunk.to_dict()["usage"] is None and len(chunk.choices) == 1
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 6
+    assert {(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks} == {
+        (chunks[0].id, chunks[0].created, "lab", "chat.completion.chunk")
+    }
+    assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [*[None] * (len(chunks) - 2), "length"]
+    assert chunks[0].choices[0].delta.role == "assistant" and chunks[-2].choices[0].delta.to_dict() == {}
+
+
+ODD = "\ud800"  # half a pair, which JSON can spell and UTF-8 cannot
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {ODD: 1}, {"model": ODD}, {"stop": [ODD]}, {"user": ODD}, {"stream_options": {ODD: True}, "stream": True},
+        {"messages": [{"role": ODD, "content": "x"}]}, {"messages": [{"role": "user", "content": ODD}]},
+        {"messages": [{"role": "user", "content": "x", ODD: 1}]}, {"temperature": ODD}, {"stream": ODD},
+        {"messages": [{"role": "user", "content": [{"type": ODD, "text": "x"}]}]}, {"tools": [{ODD: ODD}]},
+        {"response_format": {"type": ODD}}, {"logit_bias": {ODD: 1}}, {"metadata": {ODD: ODD}}, {"n": ODD},
+    ],
+)  # fmt: skip
+def test_half_a_character_is_the_clients_mistake_wherever_it_stands(server, fields):
+    for stream in (False, True):
+        status, body, _ = server.ask(**{"stream": stream, **fields})
+        assert status == 400 and body["error"]["type"] == "invalid_request_error"
+    assert server.ask(max_tokens=1, messages=[{"role": "user", "content": "\U0001f600"}])[0] == 200  # a whole one
+
+
+@pytest.mark.parametrize("header", ["Application/JSON", "application/json; Charset=UTF-8", "APPLICATION/JSON;"])
+def test_names_and_schemes_of_headers_are_in_any_case(server, header):
+    body = {"model": "lab", "messages": QUESTION, "max_tokens": 1}
+    assert server.call("POST", "/v1/chat/completions", body, content_type=header)[0] == 200
+
+
 def test_limits_of_an_answer(client):
     short = client.chat.completions.create(model="lab", messages=QUESTION, max_tokens=5)
     assert short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 5
@@ -76,7 +119,7 @@ def test_mistakes_have_a_status(server, client):
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model="lab", messages=[{"role": "user", "content": "a " * 500}])
     assert refused.value.code == "context_length_exceeded"
-    with pytest.raises(openai.BadRequestError, match="lone surrogate"):
+    with pytest.raises(openai.BadRequestError, match="half a surrogate pair"):
         raise_for(server.ask(messages=[{"role": "user", "content": "\ud800"}]))
     assert server.call("POST", "/v1/chat/completions", b"{")[0] == 400
     assert server.call("POST", "/v1/chat/completions", b"a=b", content_type="text/plain")[0] == 415
@@ -123,10 +166,19 @@ def test_oversized_and_slow_requests():
 
 def test_keys():
     with serving(key="sesame") as server:
-        for key in ("", "Bearer wrong", "Bearer sesame2", "Bearer s\xe9same"):
-            status, body, _ = server.call("GET", "/v1/models", authorization=key)
-            assert status == 401 and body["error"]["type"] == "authentication_error"
-        assert server.call("GET", "/v1/models", authorization="Bearer sesame")[0] == 200
+        wrong = ("", "Bearer", "Bearer wrong", "Bearer sesame2", "Bearer s\xe9same", "Bearer SESAME", "Basic sesame")
+        for key in (*wrong, "sesame", "Bearersesame", "Bearer Bearer sesame"):
+            status, body, headers = server.call("GET", "/v1/models", authorization=key)
+            assert status == 401 and body["error"]["type"] == "authentication_error", key
+            assert headers["www-authenticate"] == "Bearer"
+        for scheme in ("Bearer", "bearer", "BEARER", "bEaReR"):
+            assert server.call("GET", "/v1/models", Authorization=f"{scheme}  sesame ")[0] == 200, scheme
+    for key in ("s\xe9same \u20ac", b"s\xffsame".decode("utf-8", "surrogateescape")):  # what an environment may hold
+        with serving(key=key) as server:
+            sent = f"bearer {key}".encode("utf-8", "surrogateescape").decode("latin-1")
+            assert server.call("GET", "/v1/models", authorization=sent)[0] == 200
+            assert server.call("GET", "/v1/models", authorization="bearer sesame")[0] == 401
+    with serving(key="sesame") as server:
         client = openai.OpenAI(base_url=server.url, api_key="other", max_retries=0)
         with client, pytest.raises(openai.AuthenticationError):
             client.chat.completions.create(model="lab", messages=QUESTION)

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from lrm_align.chat import Chat, split_thinking
+from lrm_align.chat import THINK_CLOSE, THINK_OPEN, Chat, split_thinking
+from lrm_align.chat.thinking_form import BY_MODEL, BY_PROMPT, ThinkingForm
 from lrm_align.lab import CHECKPOINT
 from lrm_align.serving.text import ANSWER, THOUGHT, Parts, TextStream
 from tests.tokenizer_families import small
@@ -61,8 +62,12 @@ def test_damaged_text_does_not_wait_for_its_end(chat, monkeypatch):
     assert "".join([*pieces, stream.end()]) == chat.completion_text(ids)
 
 
+def form(opened):
+    return ThinkingForm(BY_PROMPT if opened else BY_MODEL, THINK_OPEN, THINK_CLOSE, "the test")
+
+
 def cut(text, opened=False, stops=(), size=1):
-    parts, found = Parts(opened, stops), {THOUGHT: "", ANSWER: ""}
+    parts, found = Parts(form(opened), stops), {THOUGHT: "", ANSWER: ""}
     for start in range(0, len(text), size):
         for part, piece in parts.feed(text[start : start + size]):
             found[part] += piece
@@ -108,7 +113,7 @@ def test_parts(text, opened, thought, answer, size):
     ],
 )
 def test_the_whole_is_cut_as_judges_cut_it(text, opened, told, size):
-    parts = Parts(opened, ["STOP"])
+    parts = Parts(form(opened), ["STOP"])
     for start in range(0, len(text), size):
         parts.feed(text[start : start + size])
         if parts.stopped:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from etils import epath
@@ -6,6 +7,7 @@ from etils import epath
 from lrm_align.errors import UserError
 from lrm_align.traces import Manifest, find_shards, list_shards, read_shard, verify, write_shard
 from lrm_align.traces.__main__ import main
+from lrm_align.traces.manifest import SUFFIX
 from tests.object_store import ObjectStorePath
 
 RECIPE = "recipe-0123456789"
@@ -131,3 +133,9 @@ def test_places_that_are_no_shards(tmp_path, make_trace):
     assert list(read_shard(tmp_path)) == []
     with pytest.raises(UserError, match="another recipe"):
         list_shards(tmp_path, "another")
+
+
+def test_a_manifest_that_is_no_file_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / f"x{SUFFIX}")
+    with pytest.raises(UserError, match="a FIFO, where a regular file is expected"):
+        list_shards(tmp_path)

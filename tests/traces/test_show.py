@@ -75,6 +75,9 @@ def test_the_command_prints_and_counts(tmp_path, make_trace, capsys):
         out = capsys.readouterr().out
         assert "3 traces, verified" in out and "trace 1" in out and "trace 2" not in out
         assert "[injected]" in out and "\x1b" not in out
+    for limit in ("0", "3", "9"):
+        main([str(tmp_path), "--limit", limit])
+        assert "trace 2" in capsys.readouterr().out
 
 
 def test_the_command_decodes_with_a_tokenizer(tmp_path, capsys):
@@ -93,7 +96,7 @@ def test_the_command_decodes_with_a_tokenizer(tmp_path, capsys):
         (["/absent/shard"], "no such shard"),
         ([], "required"),
         (["--limit", "x", "."], "invalid int"),
-        (["--limit", "-1", "."], "negative"),
+        (["--limit", "-1", "."], "--limit is -1; it must be a whole number of at least 0"),
         (["--tokenizer", "/absent", "."], "/absent"),
         (["--colour", "."], "--colour"),
     ],

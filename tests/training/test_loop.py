@@ -13,7 +13,6 @@ import pytest
 from lrm_align import objectives
 from lrm_align.errors import UserError
 from lrm_align.training import (
-    EXIT_TERMINATED,
     NotFiniteError,
     OptimizerSettings,
     TrainSettings,
@@ -68,14 +67,13 @@ def finished(tmp_path_factory):
     return run(tmp_path_factory.mktemp("finished"))
 
 
-def test_terminated_and_resumed_is_uninterrupted(tmp_path, finished):
-    def terminate():
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(SystemExit) as stopped:
-        run(tmp_path, Stopping(STEPS, 3, terminate))
-    assert stopped.value.code == EXIT_TERMINATED
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_and_resumed_is_uninterrupted(tmp_path, finished, number, status):
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(SystemExit, match="step 4 is saved; the same command goes on") as stopped:
+        run(tmp_path, Stopping(STEPS, 3, lambda: os.kill(os.getpid(), number)))
+    assert stopped.value.code == status
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
     lines = []
     resumed = run(tmp_path, log=lines.append)
     assert f"resumed after step 4 of {STEPS}" in lines

@@ -90,7 +90,7 @@ COMPUTE = {"dtype": "float32", "temperature": 1.0}
 
 
 def test_what_is_stored_is_read_back_and_written_once(tmp_path, store, values):
-    about = reference.identity({"weights": 1}, store, "template", COMPUTE)
+    about = reference.identity({"model": 1}, store, "template", COMPUTE)
     assert not reference.exists(tmp_path / "none", about) and not reference.exists(tmp_path, about)
     with pytest.raises(UserError, match="no reference log-probabilities are stored"):
         reference.read(tmp_path, about)
@@ -102,25 +102,25 @@ def test_what_is_stored_is_read_back_and_written_once(tmp_path, store, values):
 
 
 def test_stale_ones_are_refused_with_what_changed(tmp_path, store, values):
-    about = reference.identity({"weights": 1}, store, "template", COMPUTE)
+    about = reference.identity({"model": 1}, store, "template", COMPUTE)
     reference.write(tmp_path, values, about)
     other = TokenStore.from_traces([Trace([1, 2], [3], [2])])
     for changed, named in [
-        (reference.identity({"weights": 2}, store, "template", COMPUTE), "the weights changed"),
-        (reference.identity({"weights": 1}, other, "template", COMPUTE), "the data changed"),
-        (reference.identity({"weights": 1}, store, "another", COMPUTE), "the template changed"),
+        (reference.identity({"model": 2}, store, "template", COMPUTE), "the model changed"),
+        (reference.identity({"model": 1}, other, "template", COMPUTE), "the data changed"),
+        (reference.identity({"model": 1}, store, "another", COMPUTE), "the template changed"),
         (
-            reference.identity({"weights": 1}, store, "template", {**COMPUTE, "dtype": "bfloat16"}),
+            reference.identity({"model": 1}, store, "template", {**COMPUTE, "dtype": "bfloat16"}),
             "the compute changed",
         ),
-        (reference.identity({"weights": 2}, store, "another", COMPUTE), "the weights and the template changed"),
+        (reference.identity({"model": 2}, store, "another", COMPUTE), "the model and the template changed"),
     ]:
         with pytest.raises(UserError, match=f"stale reference log-probabilities: {named}"):
             reference.read(tmp_path, changed)
     # Before there is any data, a change of the model is found already.
-    assert reference.exists(tmp_path, reference.model_identity({"weights": 1}, "template", COMPUTE))
-    with pytest.raises(UserError, match=r"stale .*: the weights changed"):
-        reference.exists(tmp_path, reference.model_identity({"weights": 2}, "template", COMPUTE))
+    assert reference.exists(tmp_path, reference.model_identity({"model": 1}, "template", COMPUTE))
+    with pytest.raises(UserError, match=r"stale .*: the model changed"):
+        reference.exists(tmp_path, reference.model_identity({"model": 2}, "template", COMPUTE))
 
 
 def test_killed_and_damaged_writes(tmp_path, store, values):

@@ -17,7 +17,7 @@ from lrm_align.training.state import init_state
 from tests.training import tiny
 
 SCALARS = {"loss": 1.0, "grad_norm": 1.0, "param_norm": 1.0, "update_norm": 1.0, "lr": 0.1}
-SCALARS |= {"tokens": 1.0, "trained_tokens": 1.0, "attended": 1.0}
+SCALARS |= {"tokens": 1.0, "trained_tokens": 1.0, "attended": 1.0, "skipped": 0.0}
 
 
 def test_histograms_reach_the_files(tmp_path):

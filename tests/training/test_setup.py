@@ -42,13 +42,22 @@ def test_mesh_mistakes(sizes, message):
 def test_schedules():
     cosine = make_schedule(OptimizerSettings(learning_rate=2.0, warmup=0.1), 100)
     assert [round(float(cosine(s)), 4) for s in (0, 5, 10, 55, 100)] == [0.0, 1.0, 2.0, 1.0, 0.0]
+    # As transformers 5.23 computes them; tests/parity compares many more with what is installed.
+    for schedule, wanted in {
+        "cosine": [0.0, 0.333333, 0.666667, 1.0, 0.933013, 0.75, 0.5, 0.25, 0.066987, 0.0],
+        "linear": [0.0, 0.333333, 0.666667, 1.0, 0.833333, 0.666667, 0.5, 0.333333, 0.166667, 0.0],
+        "constant": [0.0, 0.333333, 0.666667, *[1.0] * 7],
+    }.items():
+        rate = make_schedule(OptimizerSettings(learning_rate=1.0, schedule=schedule, warmup=0.25), 9)  # 2.25 steps
+        np.testing.assert_allclose([float(rate(step)) for step in range(10)], wanted, atol=1e-6, err_msg=schedule)
     constant = make_schedule(OptimizerSettings(learning_rate=2.0, schedule="constant", warmup=0.0), 100)
     assert float(constant(0)) == float(constant(100)) == 2.0
     for wrong, message in [
-        ({"schedule": "step"}, "supported are cosine, linear, constant"),
-        ({"warmup": 1.0}, "fraction"),
-        ({"name": "sgd"}, "supported are adamw"),
-        ({"clip": -1.0}, "must not be negative"),
+        ({"schedule": "step"}, "schedule is 'step'; it must be one of 'cosine', 'linear', 'constant'"),
+        ({"warmup": 1.0}, "warmup is 1.0; it must be a finite number, at least 0 and below 1"),
+        ({"name": "sgd"}, "name is 'sgd'; it must be one of 'adamw'"),
+        ({"clip": -1.0}, "clip is -1.0; it must be a finite number, at least 0"),
+        ({"b2": float("nan")}, "b2 is nan"),
     ]:
         with pytest.raises(UserError, match=message):
             make_optimizer(OptimizerSettings(**wrong), 10)
@@ -142,6 +151,7 @@ def test_unknown_scores_are_named():
 def test_window_takes_means_of_sums():
     window = metrics.Window()
     scalars = {"grad_norm": 1.0, "param_norm": 1.0, "update_norm": 1.0, "lr": 0.1, "trained_tokens": 1.0}
+    scalars["skipped"] = 0.0
     for loss, total, weight in ((1.0, 10.0, 1.0), (3.0, 10.0, 3.0)):
         report = {
             "loss": loss,
