@@ -1,4 +1,4 @@
-"""50 questions of XSTest and 30 of GSM8K, greedy: the evaluator's texts are those of transformers, and so are its rates."""
+"""50 questions of XSTest and 30 of GSM8K, greedy: the texts are those of transformers, and so are the rates."""
 
 import json
 
