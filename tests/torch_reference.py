@@ -62,3 +62,16 @@ def greedy(model: torch.nn.Module, prompt: np.ndarray, steps: int) -> np.ndarray
         model.generation_config.eos_token_id = None  # Random weights would stop anywhere.
         out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=steps)
     return out[0].numpy()
+
+
+def greedy_batch(model: torch.nn.Module, prompts: list[np.ndarray], steps: int) -> np.ndarray:
+    """The greedy continuations_BxT of several prompts, padded on the left as transformers asks."""
+    longest = max(prompt.size for prompt in prompts)
+    ids, mask = (torch.zeros((len(prompts), longest), dtype=torch.int64) for _ in range(2))
+    for row, prompt in enumerate(prompts):
+        ids[row, -prompt.size :] = torch.from_numpy(prompt.astype(np.int64))
+        mask[row, -prompt.size :] = 1
+    with torch.no_grad():
+        model.generation_config.eos_token_id = None  # The caller cuts each row at its own end.
+        out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=steps, pad_token_id=0)
+    return out[:, longest:].numpy()

@@ -45,10 +45,9 @@ def texts(real_model, evaluation):
     """{set: [(trace, ids of transformers)]}, each up to its first end of turn."""
     model, ends = reference.load(real_model), set(Chat.from_pretrained(str(real_model)).stop_ids)
 
-    def greedy(prompt):
-        ids = reference.greedy(model, prompt, TOKENS)[prompt.size :].tolist()
-        stop = next((i + 1 for i, one in enumerate(ids) if one in ends), len(ids))
-        return np.array(ids[:stop])
+    def cut(ids):
+        stop = next((i + 1 for i, one in enumerate(ids.tolist()) if one in ends), ids.size)
+        return ids[:stop]
 
     found = {}
     for name in COUNTS:
@@ -56,7 +55,8 @@ def texts(real_model, evaluation):
             path.parent for path in evaluation.glob(f"{name}-*/finished.json") if "verdicts" not in str(path)
         ]
         traces = [trace for shard in find_shards(directory) for trace in read_shard(shard)]
-        found[name] = [(trace, greedy(trace.prompt_ids)) for trace in traces]
+        rows = reference.greedy_batch(model, [trace.prompt_ids for trace in traces], TOKENS)
+        found[name] = list(zip(traces, map(cut, rows), strict=True))
     return model, found
 
 
