@@ -84,6 +84,7 @@ def load(
     given: Mapping[str, Any] | None = None,
     where: Mapping[str, Any] | None = None,
     split: str = "train",
+    subset: str = "",
     seed: int | None = None,
     limit: int | None = None,
 ) -> list[Prompt]:
@@ -93,7 +94,8 @@ def load(
       path: see `rows.read`.
       columns: which column holds "text" (several are joined by a blank line, empty ones left out), and, where there are
         such, "label", "kind", "id" and "system". Texts, or conversations as lists of {"role", "content"} that end with
-        a user's turn, in CSV and TSV as JSON; not both in one file. A system text stands at the head of either.
+        a user's turn, in CSV and TSV as JSON; not both in one file. A system text stands at the head of either; it is
+        read from a column of the name "system" unless another is given, or none, by "".
       label: one label for every row, instead of a label column.
       harmful_if: a row is harmful if its label column has this word, whole and in whatever case, else benign: "harmful"
         is in "vanilla_harmful" (SafeChain's rule) and not in "unharmful". A label that denies it ("non-harmful") is
@@ -105,6 +107,7 @@ def load(
       given: what else to put there, for every row: the level of a file of attacks, for example.
       where: keep only rows whose columns hold these values.
       split: of a `datasets` id.
+      subset: the config of a `datasets` id that has several.
       seed: shuffle with it; the order of the file where None.
       limit: keep so many, after shuffling; 0 and None keep all.
 
@@ -113,13 +116,16 @@ def load(
         keep that no record can hold, a negative limit.
     """
     limits.count(limit or 0, f"prompts: {path}: limit")
-    found = rows_.read(path, split)
+    found = rows_.read(path, split, subset)
     _check_mapping(path, columns, label, harmful_if, labels)
     texts = _as_list(columns["text"])
-    single = {name: str(columns[name]) for name in FIELDS[1:] if name in columns}
+    single = {name: str(columns[name]) for name in FIELDS[1:] if columns.get(name)}
     wanted = [*texts, *single.values(), *meta, *(where or {})]
     source = pathlib.PurePath(path).stem if source is None else source
     as_json = pathlib.PurePath(path).suffix.lower() in (".csv", ".tsv")
+    if "system" not in {*columns, *texts} and any("system" in row for row in found):
+        single["system"] = "system"
+        found = [{"system": None, **row} for row in found]
     prompts: list[Prompt] = []
     shapes: set[str] = set()
     for number, row in enumerate(found, start=1):
@@ -134,7 +140,7 @@ def load(
         shapes.add("conversations" if any(isinstance(one, list | tuple) for one in cells) else "single turns")
         if len(shapes) > 1:
             raise UserError(f"prompts: {place}: {' and '.join(sorted(shapes))} in one file; expected one of the two")
-        messages = _messages(cells, texts, _cell(row, single, "system"), place)
+        messages = _messages(cells, texts, _system(row, single, place), place)
         text = _written(messages) if messages else _text(cells, place)
         value = _cell(row, single, "label")
         prompts.append(
@@ -273,6 +279,13 @@ def _cell(row: rows_.Row, single: Mapping[str, str], field: str) -> str:
     """The text of a mapped column; "" of an empty cell, and where there is no such column."""
     value = row[single[field]] if field in single else None
     return "" if value is None else str(value)
+
+
+def _system(row: rows_.Row, single: Mapping[str, str], place: str) -> str:
+    value = row[single["system"]] if "system" in single else None
+    if not isinstance(value, str | None):
+        raise UserError(f"prompts: {place}: the system text is a {type(value).__name__}; expected a string")
+    return value or ""
 
 
 def _label(value: str, harmful_if: str | None, labels: Mapping[str, str] | None, place: str) -> str:

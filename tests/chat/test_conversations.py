@@ -49,6 +49,16 @@ def test_a_system_column_stands_before_texts_and_conversations(tmp_path):
     assert prompt.messages[0]["content"] == "First.\n\nBe kind."
 
 
+def test_a_column_named_system_is_read_unless_columns_says_otherwise(tmp_path):
+    path = jsonl(tmp_path, {"q": "Hi", "system": "Be brief."}, {"q": "Ho"})
+    one, two = load(path, columns={"text": "q"}, label="benign")
+    assert one.messages[0]["content"] == "Be brief." and not two.messages
+    assert not any(prompt.messages for prompt in load(path, columns={"text": "q", "system": ""}, label="benign"))
+    path = jsonl(tmp_path, {"q": "Hi", "system": {"a": 1}})
+    with pytest.raises(UserError, match="row 1: the system text is a dict; expected a string"):
+        load(path, columns={"text": "q"}, label="benign")
+
+
 def test_ids_tell_conversations_apart_by_every_turn(tmp_path):
     other = [*TALK[:2], {"role": "assistant", "content": "What?"}, TALK[3]]
     (a,) = load(jsonl(tmp_path, {"messages": TALK}), columns=COLUMNS, label="benign")
