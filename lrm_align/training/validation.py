@@ -13,12 +13,14 @@ from lrm_align import json_lines, processes
 from lrm_align.batch import Batch
 from lrm_align.models import Model
 from lrm_align.training import sharding
+from lrm_align.training.board import Board
 from lrm_align.training.checkpoint import Checkpoints, identity_of
 from lrm_align.training.scores import batch_scores
 from lrm_align.training.state import State
 from lrm_align.training.tuning import Tuning
 
 FILE = "validation.jsonl"
+BOARD = "validation"  # a run beside the training's in TensorBoard, so that both losses share a chart
 BEST = "best"
 
 
@@ -26,8 +28,8 @@ BEST = "best"
 class Validation:
     """Measures -Σ m·log p / Σ m over all batches of a loader.
 
-    Rows {"step", "loss", "tokens"} go to FILE in the run's directory. A run that is resumed measures again what lies
-    beyond the checkpoint that it goes on from, with the same result.
+    Rows {"step", "loss", "tokens"} go to FILE in the run's directory, and to TensorBoard. A run that is resumed measures
+    again what lies beyond the checkpoint that it goes on from, with the same result.
 
     Args:
       model, tuning, mesh: of the run.
@@ -77,6 +79,13 @@ class Validation:
             self._keep(step, state)
         # The row comes after the checkpoint: a row that stands there has its checkpoint.
         json_lines.write(self.directory / FILE, self.rows)
+        if processes.primary():
+            self._board.add(step, {"loss": total / weight}, {})
+            self._board.flush()
+
+    @functools.cached_property
+    def _board(self) -> Board:
+        return Board(self.directory / BOARD, self.rows[-1]["step"])
 
     @functools.cached_property
     def _sums(self) -> Callable[[Any, Any, Batch], tuple[jax.Array, jax.Array]]:

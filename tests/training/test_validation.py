@@ -1,17 +1,19 @@
 """The held-out loss: a mean over tokens, blind to how training was cut short, without an effect on what is learned."""
 
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 from etils import epath
+from tensorboardX.proto.event_pb2 import Event
 
 from lrm_align import objectives
 from lrm_align.training import TrainSettings, full, lora, make_mesh, make_step, train
 from lrm_align.training.optimizers import OptimizerSettings, make_optimizer
 from lrm_align.training.state import init_state
-from lrm_align.training.validation import BEST, FILE, Validation
+from lrm_align.training.validation import BEST, BOARD, FILE, Validation
 from tests.training import tiny
 
 STEPS = 6
@@ -60,8 +62,25 @@ def rows(workdir):
     return [json.loads(line) for line in (workdir / FILE).read_text().splitlines()]
 
 
+def board_events(path):
+    content, at = pathlib.Path(path).read_bytes(), 0
+    while at < len(content):
+        size = int.from_bytes(content[at : at + 8], "little")
+        yield Event.FromString(content[at + 12 : at + 12 + size])
+        at += 16 + size
+
+
 def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_tensorboard_shows_it_beside_the_loss_of_training(tmp_path):
+    run(tmp_path)
+    [path] = (tmp_path / BOARD).glob("events.*")
+    events = [event for event in board_events(str(path)) if event.summary.value]
+    shown = {event.step: event.summary.value[0].simple_value for event in events}
+    assert shown == pytest.approx({row["step"]: row["loss"] for row in rows(tmp_path)})
+    assert {event.summary.value[0].tag for event in events} == {"loss"}
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
