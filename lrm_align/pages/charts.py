@@ -184,7 +184,7 @@ def searches(runs: Sequence[Run]) -> list[Figure]:
 
 
 def drops(runs: Sequence[Run]) -> Figure | None:
-    """What became of the sampled traces: kept by label, dropped by reason."""
+    """What became of the traces: kept by label, dropped by reason."""
     bars: list[tuple[str, int, bool]] = []
     for run in runs:
         front = "" if len(runs) == 1 else f"{run.name}: "
@@ -208,7 +208,7 @@ def drops(runs: Sequence[Run]) -> Figure | None:
         axes.margins(x=0.08)
         axes.set_xlabel("traces")
 
-    says = "Sampled traces that were kept for training, and why others were dropped."
+    says = "Traces that were kept for training, and why others were dropped."
     return Figure("drop_reasons", "Kept and dropped", says, draw, (_WIDE, 0.9 + 0.28 * len(bars)))
 
 

@@ -144,7 +144,7 @@ def facts(report: Report) -> list[str]:
     lines = [f"of the untrained model: {title}: {_alone(report, name)}" for title, name in alone]
     if "traces" in report:
         found = report["traces"]
-        lines.append(f"sampled traces: kept {_counts(found['kept'])}; dropped {_counts(found['dropped'])}")
+        lines.append(f"traces: kept {_counts(found['kept'])}; dropped {_counts(found['dropped'])}")
     if "disjoint" in report:
         lines.append(_disjoint(report["disjoint"]))
     if "preference" in report.get("training", {}):

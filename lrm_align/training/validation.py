@@ -28,8 +28,8 @@ BEST = "best"
 class Validation:
     """Measures -Σ m·log p / Σ m over all batches of a loader.
 
-    Rows {"step", "loss", "tokens"} go to FILE in the run's directory, and to TensorBoard. A run that is resumed measures
-    again what lies beyond the checkpoint that it goes on from, with the same result.
+    Rows {"step", "loss", "tokens"} go to FILE in the run's directory, and to TensorBoard. A run that is resumed
+    measures again what lies beyond the checkpoint that it goes on from, with the same result.
 
     Args:
       model, tuning, mesh: of the run.
