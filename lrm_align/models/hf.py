@@ -4,6 +4,7 @@ import concurrent.futures
 import math
 import os
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from lrm_align.models.safetensors_io import StoredTensor
 
 __all__ = ["check", "load", "on_cpu", "save", "shapes"]
 
+Threads = Callable[..., Iterable[Any]]  # `map`, or that of a pool
 READERS = min(8, os.cpu_count() or 1)  # threads
 # Numbers that some checkpoints carry though they follow from the config.
 _DERIVED = ("rotary_emb.inv_freq",)
@@ -154,28 +156,39 @@ def _device_array(
 ) -> jax.Array:
     """One parameter on its devices; the names of tensors that are not finite are added to `unsound`."""
 
-    def copied(out: np.ndarray, tensor: StoredTensor, shape: tuple[int, ...], index: Any) -> None:
-        with np.errstate(over="ignore"):  # what another dtype makes infinite is named with the rest
-            # As a plain array: each slice of a mapped file costs a tenth of a millisecond.
-            _copy(out, np.asarray(weight.view(tensor.open(), shape)[index]), weight.inputs)
-        if not finite.is_finite(out):
+    def copied(out: np.ndarray, tensor: StoredTensor, shape: tuple[int, ...], index: Any, among: Threads) -> None:
+        # As a plain array: each slice of a mapped file costs a tenth of a millisecond.
+        view = np.asarray(weight.view(tensor.open(), shape)[index])
+
+        def copy(block: Any) -> None:
+            with np.errstate(over="ignore"):  # what another dtype makes infinite is named with the rest
+                _copy(out[block], view[block], weight.inputs)
+
+        list(among(copy, _blocks(out.shape, weight.inputs or 0)))
+        if not all(among(lambda block: finite.is_finite(out[block]), _blocks(out.shape, 0))):
             unsound[tensor.name] = None
 
     def part(index: Any) -> Any:
         size = tuple(len(range(*s.indices(n))) for s, n in zip(index, shape))
         out = _aligned_empty(size, dtype)
-        if isinstance(stored, StoredTensor):
-            copied(out, stored, shape, index)
-            return out
         # A copy that turns a kernel round keeps a core busy, and lets go of the interpreter meanwhile.
-        layers = list(enumerate(range(*index[0].indices(shape[0]))))
         with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(lambda one: copied(out[one[0]], stored[one[1]], shape[1:], index[1:]), layers))
+            if isinstance(stored, StoredTensor):
+                copied(out, stored, shape, index, pool.map)
+                return out
+            layers = list(enumerate(range(*index[0].indices(shape[0]))))
+            list(pool.map(lambda one: copied(out[one[0]], stored[one[1]], shape[1:], index[1:], map), layers))
         return out
 
     if sharding is None:
         return jax.device_put(part((slice(None),) * len(shape)))
     return jax.make_array_from_callback(shape, sharding, part, dtype=dtype)
+
+
+def _blocks(shape: tuple[int, ...], axis: int) -> list[tuple[slice, ...]]:
+    """An array's blocks along an axis, one a thread."""
+    step = max(1, -(-shape[axis] // READERS))
+    return [(slice(None),) * axis + (slice(start, start + step),) for start in range(0, shape[axis], step)]
 
 
 def _copy(out: np.ndarray, view: np.ndarray, inputs: int | None) -> None:

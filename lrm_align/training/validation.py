@@ -85,7 +85,7 @@ class Validation:
 
     @functools.cached_property
     def _board(self) -> Board:
-        return Board(self.directory / BOARD, self.rows[-1]["step"])
+        return Board(self.directory / BOARD, int(self.rows[-1]["step"]))
 
     @functools.cached_property
     def _sums(self) -> Callable[[Any, Any, Batch], tuple[jax.Array, jax.Array]]:
