@@ -80,6 +80,13 @@ LLAMA3_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
+# As Llama 2 and Mistral write turns, which they open with text, not with control tokens.
+INST_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] }}"
+    "{{ eos_token }}{% else %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% endif %}{% endfor %}"
+)
+SENTENCE_PIECE = {"llama2": "normalizer", "mistral": "first"}
+SMALL = ("qwen3", "r1", "llama3", *SENTENCE_PIECE)
 TEXT = (
     "the user asks how to think about safe answers, so let me think step by step: 12 + 30 is 42. I cannot help.\n\n" * 3
 )
@@ -104,13 +111,32 @@ def byte_level(backend: Tokenizer, pattern: str) -> Tokenizer:
     return backend
 
 
+def sentence_piece(prefix: str) -> Tokenizer:
+    """SentencePiece's BPE with bytes to fall back on; its blank in front as a "normalizer" (Llama 2) or "first"."""
+    pairs = [("t", "h"), ("i", "n"), ("th", "in"), ("▁", "th"), ("k", ">"), ("▁", "is"), ("i", "s")]
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)] + ["▁", *map(chr, range(33, 127)), *map("".join, pairs)]
+    vocabulary = {piece: id for id, piece in enumerate(["<unk>", "<s>", "</s>", *pieces])}
+    backend = Tokenizer(models.BPE(vocabulary, pairs, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    if prefix == "normalizer":
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prefix, split=False)
+    replace, strip = decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)
+    backend.decoder = decoders.Sequence([replace, decoders.ByteFallback(), decoders.Fuse(), strip])
+    return backend
+
+
 def _added(names: list[str], plain: tuple[str, ...] = ()) -> list[AddedToken]:
     return [AddedToken(name, special=name not in plain, normalized=False) for name in names]
 
 
 @functools.cache
 def small(family: str) -> PreTrainedTokenizerFast:
-    """A stand-in of about 400 ids: "qwen3", "r1" or "llama3"; bytes, a few merges, the family's control tokens."""
+    """A stand-in of about 400 ids for a family of SMALL: bytes, a few merges, the family's control tokens."""
+    if family in SENTENCE_PIECE:
+        control = _added(["<unk>", "<s>", "</s>"])
+        eos = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+        return wrap(sentence_piece(SENTENCE_PIECE[family]), control, INST_TEMPLATE, **eos)
     backend = byte_level(Tokenizer(models.BPE()), LLAMA3_SPLIT if family == "llama3" else QWEN_SPLIT)
     if family != "llama3":
         backend.normalizer = normalizers.NFC()

@@ -163,12 +163,12 @@ class Chat:
         return self.encoder.mixed(parts) + end
 
     def encode_plain(self, text: str) -> list[int]:
-        """Ids of text in which nothing is a control token."""
-        return self.encoder.plain(text)
+        """Ids of text that goes on a completion, in which nothing is a control token."""
+        return self.encoder.plain(text, goes_on=True)
 
     def encode_trusted(self, text: str) -> list[int]:
-        """Ids of text of our own, whose control tokens are meant: a forced `<think>` prefix, for example."""
-        return self.encoder.trusted(text)
+        """Ids of text of our own in a completion, whose control tokens are meant: a forced `<think>`, for example."""
+        return self.encoder.trusted(text, goes_on=True)
 
     def decode(self, ids: Sequence[int], keep_control: bool = True) -> str:
         """Text of ids."""

@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import tokenizers
 from tokenizers.models import BPE
@@ -45,6 +46,7 @@ class SpanEncoder:
         self.split = re.compile("|".join(map(_pattern, longest_first)) or "(?!)")
         self._plain = _without_added_tokens(self._backend, self.control)
         self._later = _without_first_space(self._plain)
+        self._going_on = _without_blank_in_front(self._plain)
         self._marker = Marker(self.control, avoid="")
         # A word-level model answers with its unknown token, which is no forgery.
         unknown = {tokenizer.unk_token_id}
@@ -62,13 +64,18 @@ class SpanEncoder:
     def _longest(self) -> int:
         return _longest_id(self._plain, self._backend.get_added_tokens_decoder().values())
 
-    def plain(self, text: str) -> list[int]:
-        """Ids of text in which nothing is a control token."""
-        return self._plain.encode(_encodable(text), add_special_tokens=False).ids
+    def plain(self, text: str, goes_on: bool = False) -> list[int]:
+        """Ids of text in which nothing is a control token.
 
-    def trusted(self, text: str) -> list[int]:
-        """Ids of text whose control tokens are meant."""
-        return self._spans(_encodable(text), Marker((), ""))
+        Args:
+          text: any.
+          goes_on: whether it follows other text of the same turn; SentencePiece puts no blank before such.
+        """
+        return _ids(self._going_on if goes_on else self._plain, _encodable(text))
+
+    def trusted(self, text: str, goes_on: bool = False) -> list[int]:
+        """Ids of text whose control tokens are meant; see `plain`."""
+        return self._spans(_encodable(text), Marker((), ""), self._going_on if goes_on else self._plain)
 
     def fewest(self, text: str) -> int:
         """A number that the ids of a text cannot fall short of, without encoding it: its bytes / those of the longest.
@@ -92,30 +99,31 @@ class SpanEncoder:
 
     def marked(self, text: str, marker: Marker) -> list[int]:
         """Ids of a text in which the marker's stand-ins protect what users wrote."""
-        return self._spans(_encodable(text), marker)
+        return self._spans(_encodable(text), marker, self._plain)
 
     def joined(self, texts: Sequence[str], control: Sequence[str]) -> list[int]:
         """Ids of texts without control tokens, and of the control token after each but the last."""
-        ids = self._span(_encodable(texts[0]), first=True)
+        ids = _ids(self._plain, _encodable(texts[0]))
         for token, text in zip(control, texts[1:], strict=True):
-            ids = [*ids, self.control[token], *self._span(_encodable(text), first=False)]
+            ids = [*ids, self.control[token], *_ids(self._later, _encodable(text))]
         return ids
 
     def decode(self, ids: Sequence[int], keep_control: bool = True) -> str:
         """Text of ids; special tokens are left out unless `keep_control`."""
         return self._backend.decode([int(id) for id in ids], skip_special_tokens=not keep_control)
 
-    def _spans(self, text: str, marker: Marker) -> list[int]:
+    def _spans(self, text: str, marker: Marker, first: tokenizers.Tokenizer) -> list[int]:
         ids: list[int] = []
         end = 0
         for match in self.split.finditer(text):
-            ids += self._span(marker.unmark(text[end : match.start()]), end == 0)
+            ids += _ids(first if end == 0 else self._later, marker.unmark(text[end : match.start()]))
             ids.append(self.control[match.group(match.lastindex or 0)])  # a group where a token eats its neighbours
             end = match.end()
-        return ids + self._span(marker.unmark(text[end:]), end == 0)
+        return ids + _ids(first if end == 0 else self._later, marker.unmark(text[end:]))
 
-    def _span(self, text: str, first: bool) -> list[int]:
-        return (self._plain if first else self._later).encode(text, add_special_tokens=False).ids
+
+def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+    return backend.encode(text, add_special_tokens=False).ids
 
 
 def _pattern(token: tokenizers.AddedToken) -> str:
@@ -178,6 +186,33 @@ def _without_first_space(plain: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         later.normalizer = plain.normalizer
     later.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(splits.replacement, "never", splits.split)
     return later
+
+
+def _without_blank_in_front(plain: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """For what follows other text: no step of it puts a blank before the first word."""
+    found = [part for part in (plain.normalizer, plain.pre_tokenizer) if part is not None]
+    steps = [json.loads(part.__getstate__()) for part in found]
+    changed = [_no_blank(step) for step in steps]
+    if changed == steps:
+        return plain
+    later = tokenizers.Tokenizer(plain.model)
+    for part, step in zip(found, changed, strict=True):
+        normalizes = isinstance(part, tokenizers.normalizers.Normalizer)
+        made = (tokenizers.normalizers if normalizes else tokenizers.pre_tokenizers).Sequence([])
+        made.__setstate__(json.dumps(step).encode())  # before it is handed over, for that copies it
+        setattr(later, "normalizer" if normalizes else "pre_tokenizer", made)
+    return later
+
+
+def _no_blank(step: dict[str, Any]) -> dict[str, Any]:
+    """A step of `tokenizer.json`, or a sequence of such, that puts nothing in front."""
+    if step["type"] == "Prepend":
+        return {"type": "Sequence", "normalizers": []}
+    off = {"prepend_scheme": "never", "add_prefix_space": False}
+    changed = {key: off.get(key, value) for key, value in step.items()}
+    for key in {"normalizers", "pretokenizers"} & step.keys():
+        changed[key] = [_no_blank(one) for one in step[key]]
+    return changed
 
 
 def _encodable(text: str) -> str:

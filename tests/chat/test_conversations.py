@@ -10,7 +10,7 @@ from lrm_align.chat import Chat, Prompt, decontaminate, load
 from lrm_align.errors import UserError, one_line
 from lrm_align.recipes import prompting, rewriting
 from lrm_align.traces import Trace
-from tests.tokenizer_families import small
+from tests.tokenizer_families import SMALL, small
 
 TALK = [
     {"role": "system", "content": "Be kind."},
@@ -74,7 +74,7 @@ def test_decontamination_looks_at_every_turn_of_the_users(tmp_path):
     assert decontaminate([prompt], {"set": ["Hi! How can I help?"]})[0] == [prompt], "the model's words are no prompt"
 
 
-@pytest.mark.parametrize("family", ["qwen3", "r1", "llama3"])
+@pytest.mark.parametrize("family", SMALL)
 def test_rendered_as_the_template_renders_a_conversation_and_so_is_what_is_trained_on(family):
     chat = Chat(small(family))
     prompt = Prompt("a", "…", "harmful", messages=tuple(TALK))

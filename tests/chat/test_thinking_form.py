@@ -14,14 +14,14 @@ from lrm_align.recipes.rewriting import without_thinking
 from lrm_align.sampling.interventions import Moment
 from lrm_align.scoring import Score
 from lrm_align.traces import Trace
-from tests.tokenizer_families import small
+from tests.tokenizer_families import SMALL, small
 
 # No template of these speaks of thoughts, so that the setting alone decides.
 PLAIN = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-FAMILIES = ("qwen3", "llama3", "r1")
+FAMILIES = SMALL
 MARKS = ("<think> </think>", "[THINK] [/THINK]", "<|begin_of_thought|>…<|end_of_thought|>")
 
 
@@ -39,7 +39,7 @@ def trace(talk, text, stop_reason="stop"):
     [
         ("qwen3", BY_MODEL, "the vocabulary"),
         ("r1", BY_PROMPT, "the prompt that its template writes"),
-        ("llama3", NOBODY, "template and vocabulary"),
+        *((family, NOBODY, "template and vocabulary") for family in ("llama3", "llama2", "mistral")),
     ],
 )
 def test_it_is_found_in_template_and_vocabulary(family, opened_by, seen_in):

@@ -215,7 +215,7 @@ def test_blocks_macros_and_loops_keep_the_marks():
     assert found[1:] == ["[no]<|im_end|>" * 2, "<|im_end|>", ""]
 
 
-@pytest.mark.parametrize("family", ["qwen3", "r1", "llama3"])
+@pytest.mark.parametrize("family", families.SMALL)
 def test_marks_do_not_depend_on_what_a_text_holds(family):
     marker = Marker(families.small(family).get_added_vocab(), avoid="\U000f0000")
     text = string.printable + "\U000f0000 日本"

@@ -94,7 +94,7 @@ def test_verdicts_are_those_of_the_whole_vocabulary_one_pair_at_a_time():
     assert [s.value for s in backwards[::-1]] == pytest.approx([s.value for s in found], rel=1e-5)
 
 
-@pytest.mark.parametrize("family", ["qwen3", "r1", "llama3"])
+@pytest.mark.parametrize("family", families.SMALL)
 def test_the_answer_begins_where_the_turn_does_and_no_thought_is_left_open(family):
     written = chat(family).tokenizer.decode(judge(family).ids("p", "r"))
     thinks = chat(family).thinking.thinks
