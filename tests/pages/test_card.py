@@ -57,7 +57,7 @@ def test_the_report_completes_it(tmp_path):
     assert "| evaluation | advbench.csv | MIT |" in found.text and "`train.optimizer.learning\\_rate`" not in found.text
     assert "| `train.optimizer.learning_rate` | `1e-05` |" in found.text and "| `seed` | `7` |" in found.text
     assert "/home/me" not in (export / "model" / "README.md").read_text(), "where files lay is nobody's business"
-    assert "Kept 5 harmful" in found.text.replace("Sampled traces: kept", "Kept") and "## Limits" in found.text
+    assert "Traces: kept 5 harmful" in found.text and "## Limits" in found.text
 
 
 def test_a_guard_that_decides_nothing_gives_no_rate(tmp_path):
