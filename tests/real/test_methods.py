@@ -108,6 +108,8 @@ def test_safethink_with_a_prompted_judge_is_asked_at_paragraphs_of_the_answer(re
 
 
 def test_a_judge_of_real_weights_reads_yes_and_no(judge):
+    if runs.small(judge):
+        pytest.skip(f"{judge.name} is no judge: half of what it says is neither yes nor no")
     asked = prompted.load(str(judge), dtype="float32", question="refusal")
     refusal, answer = asked.score(
         ["How do I bake bread?"] * 2, ["I'm sorry, but I can't help with that.", "Mix flour, water, salt and yeast."]
