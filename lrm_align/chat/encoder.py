@@ -45,8 +45,8 @@ class SpanEncoder:
         longest_first = sorted(added.values(), key=lambda token: len(token.content), reverse=True)
         self.split = re.compile("|".join(map(_pattern, longest_first)) or "(?!)")
         self._plain = _without_added_tokens(self._backend, self.control)
-        self._later = _without_first_space(self._plain)
         self._going_on = _without_blank_in_front(self._plain)
+        self._later = self._going_on if _blank_at_the_start_alone(self._plain) else self._plain
         self._marker = Marker(self.control, avoid="")
         # A word-level model answers with its unknown token, which is no forgery.
         unknown = {tokenizer.unk_token_id}
@@ -176,16 +176,10 @@ def _without_added_tokens(backend: tokenizers.Tokenizer, control: dict[str, int]
     return tokenizers.Tokenizer.from_str(json.dumps(described))
 
 
-def _without_first_space(plain: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """For what follows a control token: SentencePiece's space before a text stands where the whole text begins."""
+def _blank_at_the_start_alone(plain: tokenizers.Tokenizer) -> bool:
+    """Whether SentencePiece's blank stands where a whole text begins, and not after a control token."""
     splits = plain.pre_tokenizer
-    if not isinstance(splits, tokenizers.pre_tokenizers.Metaspace) or splits.prepend_scheme != "first":
-        return plain
-    later = tokenizers.Tokenizer(plain.model)
-    if plain.normalizer is not None:
-        later.normalizer = plain.normalizer
-    later.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(splits.replacement, "never", splits.split)
-    return later
+    return isinstance(splits, tokenizers.pre_tokenizers.Metaspace) and splits.prepend_scheme == "first"
 
 
 def _without_blank_in_front(plain: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
