@@ -145,6 +145,7 @@ def facts(report: Report) -> list[str]:
     if "traces" in report:
         found = report["traces"]
         lines.append(f"traces: kept {_counts(found['kept'])}; dropped {_counts(found['dropped'])}")
+        lines += [f"warning: {warning}" for warning in found.get("warnings", [])]
     if "disjoint" in report:
         lines.append(_disjoint(report["disjoint"]))
     if "preference" in report.get("training", {}):

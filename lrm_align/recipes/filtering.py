@@ -10,6 +10,7 @@ from etils import epath
 
 from lrm_align import atomic_files, json_lines, processes
 from lrm_align.chat import THINK_CLOSE, Chat
+from lrm_align.chat.prompts import HARMFUL
 from lrm_align.errors import UserError
 from lrm_align.progress import Progress
 from lrm_align.scoring import Guard
@@ -24,6 +25,7 @@ COMPLIED, REFUSED = "does not refuse a harmful prompt", "refuses a benign prompt
 NOT_ALL_SAFE = "not every sample of the prompt is safe"
 NOT_CHOSEN = "another sample of the prompt was chosen"
 OUTCOMES = "outcomes.json"
+LEAST_KEPT = 0.1  # ours: the share of harmful prompts' traces below which a run is told so
 
 Key = tuple[str, int]
 Rule = Callable[[Sequence[Trace], Chat, Guard, float], "list[Verdict]"]  # as `judge`
@@ -176,6 +178,22 @@ def counted(verdicts: Mapping[Key, Verdict], label_of: Mapping[Key, str]) -> dic
         else:
             dropped[f"{label}: {verdict.outcome}"] += 1
     return {"kept": dict(kept), "dropped": dict(dropped)}
+
+
+def few_harmful(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What is pointed out where hardly any trace of a harmful prompt stays: the rest teaches no refusals.
+
+    >>> few_harmful({"kept": {"benign": 76, "harmful": 5}, "dropped": {"harmful: turn not ended": 65}})
+    ['5 of 70 traces of harmful prompts were kept (turn not ended 65); what is trained on teaches few refusals']
+    """
+    kept = counts["kept"].get(HARMFUL, 0)
+    dropped = {name.partition(": ")[2]: n for name, n in counts["dropped"].items() if name.startswith(f"{HARMFUL}: ")}
+    total = kept + sum(dropped.values())
+    if kept >= LEAST_KEPT * total:
+        return []
+    why = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
+    told = f"{kept} of {total} traces of harmful prompts were kept ({why})"
+    return [f"{told}; what is trained on teaches few refusals"]
 
 
 def write_kept(

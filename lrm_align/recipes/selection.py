@@ -156,4 +156,7 @@ def run(
                 if trace.key not in writer.done:
                     writer.add(trace)
         counts["kept"] |= {name: len(traces)}
-    return counts
+    warnings = [] if written else filtering.few_harmful(counts)
+    for warning in warnings:
+        print(f"  warning: {warning}")
+    return counts | ({"warnings": warnings} if warnings else {})

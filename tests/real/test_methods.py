@@ -86,6 +86,8 @@ def test_thinksafe_with_a_prompted_judge_says_what_became_of_every_trace(real_mo
     assert sum(counts["kept"].values()) + sum(counts["dropped"].values()) == 20
     assert not any("thinking not closed" in reason for reason in counts["dropped"]), "it has no thoughts to close"
     assert any("turn not ended" in reason for reason in counts["dropped"]), "40 tokens cut some"
+    kept = counts["kept"].get("harmful", 0)
+    assert ("warnings" in counts) == (kept < 1.2), "fewer than a tenth of the 12 that harmful prompts drew"
     assert "asked about harm" in counts["guard"]
     judged = [report[when]["counts"]["attack_success_rate"] for when in ("before", "after")]
     assert judged == [4, 4], "of the prompts that were held out, each is judged"

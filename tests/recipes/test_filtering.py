@@ -78,6 +78,15 @@ def test_whole_groups():
     assert draws == set(range(5)), "every sample can be drawn"
 
 
+def test_a_run_that_keeps_hardly_a_refusal_says_so():
+    of = {"kept": {"benign": 9, "harmful": 1}, "dropped": {"harmful: unsafe": 9, "benign: unsafe": 100}}
+    assert filtering.few_harmful(of) == []
+    of["dropped"]["harmful: unsafe"] = 10
+    [line] = filtering.few_harmful(of)
+    assert line.startswith("1 of 11 traces of harmful prompts were kept (unsafe 10)")
+    assert filtering.few_harmful({"kept": {"benign": 3}, "dropped": {}}) == [], "none was asked for"
+
+
 def test_from_shards_to_training_shards(chat, tmp_path):
     directory = epath.Path(tmp_path)
     traces = [trace(chat, "t", "no", f"p{i}") for i in range(3)] + [trace(chat, "t", "bad", "p3")]
