@@ -122,8 +122,8 @@ def run(
         if name not in wanted:
             continue
         with during(name, p.directory):
-            log(f"[{name}] {p.directory}")
             p.directory.mkdir(parents=True, exist_ok=True)
+            log(f"[{name}] {p.directory}")
             atomic_files.remove_partials(p.directory)
             start = time.monotonic()
             summary = p.stage.run(p.directory, {above: directories[above] for above in p.stage.depends})

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,14 +13,11 @@ from etils import epath
 
 from lrm_align import processes
 from lrm_align.errors import CannotWriteError, UserError, cannot_write, one_line
-from lrm_align.training.quiet import quiet
+from lrm_align.training.quiet import SYSTEM_ERROR, quiet
 from lrm_align.training.state import State
 
 # What Orbax and TensorStore raise for files that are cut, missing or unreadable.
 _DAMAGE = (ValueError, OSError, KeyError, jax.errors.JaxRuntimeError)
-
-
-_SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")  # how TensorStore names it
 _GOES_ON = "the one before it is good, and the same command goes on from there"
 
 
@@ -200,7 +196,7 @@ def _disk_at(path: epath.Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(path, error) from error
     except (ValueError, jax.errors.JaxRuntimeError) as error:
-        number = _SYSTEM_ERROR.search(str(error))
+        number = SYSTEM_ERROR.search(str(error))
         if number is None:
             raise
         raise cannot_write(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
