@@ -86,6 +86,14 @@ SHORT = {
     "helpful.factory": "lrm_align.lab.consult:helpful",
     "helpful.args": {},
 }
+# As long as real prompts and a real template need.
+ROOMY = {
+    **SHORT,
+    "sample.max_length": 320,
+    "train.row_length": 384,
+    "rl.row_length": 384,
+    "rl.sampling.max_length": 320,
+}
 
 
 def arguments(workdir, student, guard, prompts, preset, **more):
@@ -177,7 +185,9 @@ def test_real_prompts_templates_and_tokenizers(shared_data, tmp_path, family):
         tokenizer = speaking(llama3(shared_data, r1=True), template("deepseek-ai-DeepSeek-R1-Distill-Llama-8B"))
     student = student_of(tmp_path / "student", family, tokenizer)
     guard = tiny.guard(tmp_path / "guard", llama3(shared_data))
-    more = {"mesh.fsdp": 2, "mesh.data": 2, **JUDGED}
+    # One of them with a judge and a mesh, which take minutes with vocabularies of this size.
+    wide = {"mesh.fsdp": 2, "mesh.data": 2, **JUDGED}
+    more = {"evaluate.args.limit": 8, **(wide if family == "qwen3" else ROOMY)}
     goes_through(tmp_path, student, guard, real_prompts(shared_data / "data"), family, **more)
 
 
