@@ -86,14 +86,6 @@ SHORT = {
     "helpful.factory": "lrm_align.lab.consult:helpful",
     "helpful.args": {},
 }
-# As long as real prompts and a real template need.
-ROOMY = {
-    **SHORT,
-    "sample.max_length": 320,
-    "train.row_length": 384,
-    "rl.row_length": 384,
-    "rl.sampling.max_length": 320,
-}
 
 
 def arguments(workdir, student, guard, prompts, preset, **more):
@@ -173,8 +165,10 @@ def test_stand_in_tokenizers(prompts, tmp_path, family):
     goes_through(tmp_path, student, tiny.guard(tmp_path / "guard", small("llama3")), prompts, family, **SHORT)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["qwen3", "r1"])
+# With vocabularies of this size each takes minutes: CI runs one.
+@pytest.mark.parametrize(
+    "family", [pytest.param("qwen3", marks=pytest.mark.slow), pytest.param("r1", marks=pytest.mark.lab)]
+)
 def test_real_prompts_templates_and_tokenizers(shared_data, tmp_path, family):
     def template(name):
         return (shared_data / "data" / "chat_templates" / f"{name}.jinja").read_text()
@@ -185,9 +179,8 @@ def test_real_prompts_templates_and_tokenizers(shared_data, tmp_path, family):
         tokenizer = speaking(llama3(shared_data, r1=True), template("deepseek-ai-DeepSeek-R1-Distill-Llama-8B"))
     student = student_of(tmp_path / "student", family, tokenizer)
     guard = tiny.guard(tmp_path / "guard", llama3(shared_data))
-    # One of them with a judge and a mesh, which take minutes with vocabularies of this size.
-    wide = {"mesh.fsdp": 2, "mesh.data": 2, **JUDGED}
-    more = {"evaluate.args.limit": 8, **(wide if family == "qwen3" else ROOMY)}
+    few = {"evaluate.args.limit": 4, "rl.groups": 2, "rl.max_refills": 2}
+    more = {"mesh.fsdp": 2, "mesh.data": 2, **few, **JUDGED}
     goes_through(tmp_path, student, guard, real_prompts(shared_data / "data"), family, **more)
 
 
