@@ -179,7 +179,7 @@ def test_real_prompts_templates_and_tokenizers(shared_data, tmp_path, family):
         tokenizer = speaking(llama3(shared_data, r1=True), template("deepseek-ai-DeepSeek-R1-Distill-Llama-8B"))
     student = student_of(tmp_path / "student", family, tokenizer)
     guard = tiny.guard(tmp_path / "guard", llama3(shared_data))
-    few = {"evaluate.args.limit": 4, "rl.groups": 2, "rl.max_refills": 2}
+    few = {"rl.groups": 2, "rl.max_refills": 2}
     more = {"mesh.fsdp": 2, "mesh.data": 2, **few, **JUDGED}
     goes_through(tmp_path, student, guard, real_prompts(shared_data / "data"), family, **more)
 
