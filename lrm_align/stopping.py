@@ -87,6 +87,16 @@ def deferred(waiting: str = "") -> Iterator[Callable[[], int | None]]:
             raise Stopped(_asked)
 
 
+def check() -> None:
+    """Stops where a signal came and nobody stopped: a library may swallow what is raised in its midst.
+
+    Raises:
+      Stopped: a signal came, and no block that notes it is entered.
+    """
+    if _asked is not None and not _deferrals and threading.current_thread() is threading.main_thread():
+        raise Stopped(_asked)
+
+
 def _ask() -> int | None:
     global _pending
     _pending = False  # who asks, stops

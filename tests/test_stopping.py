@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: raised where nothing is cut in two, noted elsewhere, told in one line."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -91,6 +92,18 @@ def test_who_asks_says_what_is_kept_and_nothing_raises_again():
         finally:
             with stopping.deferred():
                 pass
+
+
+def test_one_that_somebody_swallows_is_raised_where_it_is_looked_for():
+    stopping.check()
+    with pytest.raises(stopping.Stopped), stopping.listening():
+        with contextlib.suppress(BaseException):
+            send(signal.SIGTERM)
+        with stopping.deferred() as asked:
+            stopping.check()
+            assert asked() == signal.SIGTERM
+        stopping.check()
+    stopping.check()
 
 
 def test_another_error_is_not_hidden():

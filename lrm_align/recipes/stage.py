@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 import lrm_align
-from lrm_align import atomic_files, processes, stamps
+from lrm_align import atomic_files, processes, stamps, stopping
 from lrm_align.errors import UserError, during
 from lrm_align.plain import digest, plain
 
@@ -134,6 +134,7 @@ def run(
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             record = {**about, "at": now, "summary": summary}
             processes.shared(f"the stamp of {name}", functools.partial(stamps.write, p.directory, record))
+            stopping.check()
         summaries[name] = summary
     return summaries
 
