@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from lrm_align import processes
+from lrm_align import processes, stopping
 from lrm_align.errors import CannotWriteError, UserError, cannot_write, one_line
 from lrm_align.training.quiet import SYSTEM_ERROR, quiet
 from lrm_align.training.state import State
@@ -128,7 +128,9 @@ class Checkpoints:
         """The arrays of a checkpoint that every process could read, with the numbers that were written; the report."""
         read, error = None, None
         try:
-            read = self._read(step, like, shardings)
+            # Orbax reads in an event loop, which would hand on, repeat or swallow what is raised in its midst.
+            with stopping.deferred("the checkpoint that is read"):
+                read = self._read(step, like, shardings)
         except _DAMAGE as damage:
             error = damage
         whole = processes.everyone(f"checkpoint {step}", read is not None)

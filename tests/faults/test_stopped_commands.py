@@ -54,7 +54,7 @@ def test_stopped_in_every_stage_it_goes_on(undisturbed, tmp_path, number, status
         time.sleep(0.3 if stage == "train" else 0.0)  # some steps
         command.send(number)
         assert command.end() == status, (stage, command.told)
-        [told] = [line for line in command.told if not line.startswith("Ctrl-C: waits for the end of this step")]
+        [told] = [line for line in command.told if not line.startswith("Ctrl-C: waits for ")]
         where = stopped_in(told, name, ORDER, stage)
         assert where.parent == tmp_path and where.is_dir()
         assert where.name.startswith("train-") or "is saved" not in told
