@@ -2,18 +2,21 @@
 
 import errno
 import io
+import logging
 import os
 import re
+import signal
 
 import jax
 import pytest
 from etils import epath
 
-from lrm_align import objectives
+from lrm_align import objectives, stopping
 from lrm_align.errors import CannotWriteError, command
 from lrm_align.training import OptimizerSettings, TrainSettings, lora, metrics, train
 from lrm_align.training.board import Board
 from lrm_align.training.checkpoint import Checkpoints
+from lrm_align.training.quiet import quiet
 from tests.training import tiny
 
 STEPS = 8
@@ -161,3 +164,32 @@ def test_a_place_in_a_bucket_is_told_too():
 
     with pytest.raises(CannotWriteError, match=r"cannot write .*bucket/a: Permission denied; make it writable"):
         atomic_files.write_text(Down("fake://bucket/a"), "{}")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ValueError("… [os_error_code='28']"), 0), (ValueError("shapes differ"), 1), (KeyError("os_error_code='28'"), 1)],
+)
+def test_what_asyncio_tells_of_a_full_disk_is_told_already_and_nothing_else_is(caplog, error, told):
+    with quiet():
+        logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=error)
+    logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=error)
+    assert len(caplog.records) == 2 * told
+
+
+def test_a_signal_while_a_checkpoint_is_read_waits_for_its_end(tmp_path, monkeypatch):
+    """Orbax reads in an event loop that may swallow what is raised there."""
+    import orbax.checkpoint as ocp
+
+    run(tmp_path, Counting(STEPS))
+    restore, read = ocp.CheckpointManager.restore, []
+
+    def restores(self, *args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        read.append(restore(self, *args, **options))
+        return read[-1]
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", restores)
+    with pytest.raises(stopping.Stopped), stopping.listening():
+        run(tmp_path, Counting(STEPS))
+    assert len(read) == 2, "who it belongs to, and the arrays"
